@@ -32,7 +32,7 @@ class CosineGraph(NamedTuple):
         firsts, others = self.neighbours.firsts, self.neighbours.others
         sums = self.weights.new_zeros(len(self.neighbours.offsets) - 1).index_add(0, firsts, self.weights)
         root = sums.rsqrt()
-        return self.weights * root[firsts] * root[others]
+        return self.weights * root.index_select(0, firsts) * root.index_select(0, others)
 
 
 def cosine_graph(

@@ -88,7 +88,7 @@ class _WeightedSums(Function):
         if ctx.needs_input_grad[0]:
             of_weights = _products(gradient, features, offsets, others)
         if ctx.needs_input_grad[1]:
-            of_features = _sums(weights[:, reverse], gradient, offsets, others)
+            of_features = _sums(weights.index_select(1, reverse), gradient, offsets, others)
         return of_weights, of_features, None, None, None
 
 
@@ -102,7 +102,7 @@ class _DotProducts(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, offsets, others, reverse = ctx.saved_tensors
-        both = gradient + gradient[:, reverse]
+        both = gradient + gradient.index_select(1, reverse)
         return _sums(both, features, offsets, others), None, None, None
 
 

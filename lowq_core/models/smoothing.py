@@ -18,7 +18,7 @@ from lowq_core.models.pooling import l2n
 
 SmoothingMode = Literal["spatial", "feature", "both"]
 
-EMBEDDING = 64
+EMBEDDING = 32
 """Most dimensions of the vectors whose distance the modes "feature" and "both" look at."""
 
 LEAST_CONFIDENCE = 1e-6
@@ -63,7 +63,7 @@ class LearnableSmoothing(nn.Module):
         w(u, v) = exp(-beta(u) d^2(u, v)) for v != u,   w(u, u) = c(u)
 
     with d^2 the squared distance in cells ("spatial"), that of the vectors l2n(G F) with a learned G of at
-    most 64 rows ("feature"), or both, each with its own beta. beta(u) = max(b(u), 0) and c(u) = 2 sigmoid(s(u)),
+    most 32 rows ("feature"), or both, each with its own beta. beta(u) = max(b(u), 0) and c(u) = 2 sigmoid(s(u)),
     b and s linear in F(u). All of b, s starts at 0, hence beta = 0 and c = 1: the module starts as HOW's average
     of the same kernel, in exact arithmetic and not nearly, so a whitening fitted to HOW's features stays valid.
     At and below 0 the gradient still reaches b where it asks for a larger beta; no cell gets stuck there.
@@ -142,25 +142,29 @@ class LearnableSmoothing(nn.Module):
         confidence, *bandwidths = self._decide(predicted[..., :outputs])
         distances = [window.distances] if self.mode != "feature" else []
         if self.embed is not None:
-            distances.append(feature_distances(l2n(predicted[..., outputs:], dim=-1), window.neighbours))
-        firsts = window.neighbours.firsts
-        exponents = (-beta[:, firsts] * d for beta, d in zip(bandwidths, distances, strict=True))
-        weights = torch.exp(functools.reduce(torch.add, exponents))
-        own = confidence.clamp(min=LEAST_CONFIDENCE)[:, firsts]
-        weights = torch.where(firsts == window.neighbours.others, own, weights)
-        sums = torch.zeros_like(confidence).index_add(1, firsts, weights)
-        return weights / sums[:, firsts]
+            pairs = feature_distances(l2n(predicted[..., outputs:], dim=-1), window.neighbours)
+            slots = pairs.new_zeros(len(pairs), window.inside.numel()).index_add(1, window.places, pairs)
+            distances.append(slots.view(len(pairs), *window.inside.shape))
+        exponents = [-beta.unsqueeze(-1) * d for beta, d in zip(bandwidths, distances, strict=True)]
+        logits = functools.reduce(torch.add, exponents).masked_fill(~window.inside, -torch.inf)
+        own = confidence.clamp(min=LEAST_CONFIDENCE).log().unsqueeze(-1)
+        weights = torch.where(window.distances == 0, own, logits).softmax(-1)
+        return weights.flatten(1).index_select(1, window.places)
 
 
 class Window(NamedTuple):
-    """The kernel x kernel windows of all cells of a map, clipped at its edges.
+    """The kernel x kernel windows of N cells, n = kernel^2 slots each, of which E are inside the map.
 
     Attributes:
-        neighbours: the pairs (cell, cell of its window); E of them.
-        distances: (E,) float32, squared, in cells.
+        neighbours: the E pairs (cell, cell of its window).
+        places: (E,) int32; the slot of each pair, counted through all windows.
+        inside: (N, n) bool.
+        distances: (n,) float32, squared, in cells.
     """
 
     neighbours: Neighbours
+    places: Tensor
+    inside: Tensor
     distances: Tensor
 
     @classmethod
@@ -176,19 +180,20 @@ class Window(NamedTuple):
         cells = torch.arange(height * width, device=device, dtype=torch.int32).unsqueeze(1)
         y, x = cells // width + dy, cells % width + dx
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        number = inside.flatten().cumsum(0, dtype=torch.int32) - 1  # of each pair, where it is inside
-        others = (y * width + x)[inside]
-        firsts, slots = inside.nonzero().int().unbind(1)
-        offsets = F.pad(inside.sum(1, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0))
-        reverse = number[others * n + (n - 1 - slots)]
-        neighbours = Neighbours(offsets, firsts.contiguous(), others, reverse)
-        return cls(neighbours, (dy * dy + dx * dx)[slots].float())
+        places = inside.flatten().nonzero().squeeze(1).int()
+        others = y.mul_(width).add_(x).flatten()[places]
+        del y, x
+        number = inside.flatten().cumsum(0, dtype=torch.int32).sub_(1)  # of the pair at each place
+        offsets = F.pad(number[n - 1 :: n] + 1, (1, 0))
+        reverse = number[others * n + (n - 1 - places % n)]
+        neighbours = Neighbours(offsets, places // n, others, reverse)
+        return cls(neighbours, places, inside, (dy * dy + dx * dx).float())
 
 
 def feature_distances(vectors: Tensor, neighbours: Neighbours) -> Tensor:
     """||g(u) - g(v)||^2 for each pair: (B, N, D) -> (B, E)."""
     squares = vectors.square().sum(-1)
-    sums = squares[:, neighbours.firsts] + squares[:, neighbours.others]
+    sums = squares.index_select(1, neighbours.firsts) + squares.index_select(1, neighbours.others)
     return (sums - 2 * dot_products(vectors, neighbours)).clamp(min=0)
 
 

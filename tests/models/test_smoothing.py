@@ -252,11 +252,15 @@ def test_window(height: int, width: int, kernel: int) -> None:
         for j, (v, u) in enumerate(cells)
         if abs(y - v) <= near and abs(x - u) <= near
     ]
-    neighbours, distances = Window.of(height, width, kernel)
+    neighbours, places, inside, distances = Window.of(height, width, kernel)
     assert list(zip(neighbours.firsts.tolist(), neighbours.others.tolist(), strict=True)) == pairs
     assert neighbours.reverse.tolist() == [pairs.index((j, i)) for i, j in pairs]
     assert neighbours.offsets.diff().tolist() == [sum(i == k for i, _ in pairs) for k in range(len(cells))]
-    np.testing.assert_allclose(distances, [math.dist(cells[i], cells[j]) ** 2 for i, j in pairs], rtol=1e-6)
+    assert inside.flatten().nonzero().flatten().tolist() == places.tolist()
+    for pair, place in zip(pairs, places.tolist(), strict=True):
+        i, slot = divmod(place, kernel * kernel)
+        assert i == pair[0]
+        assert math.isclose(distances[slot], math.dist(cells[i], cells[pair[1]]) ** 2, abs_tol=1e-6)
 
 
 def test_half_precision_and_autocast() -> None:
