@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowq_core.errors import LowqError
-from lowq_core.extraction.features import PartStore, Rows, as_rows, failures
+from lowq_core.extraction.features import PartStore, failures
+from lowq_core.extraction.rows import Rows, as_rows
 
 KIND = "local"
 _PLACES = "places"

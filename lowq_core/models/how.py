@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, get_args
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,69 +24,20 @@ from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
 from lowq_core.models.attention import SecondOrderAttention, SelfAttention
-from lowq_core.models.backbone import BACKBONES, Backbone, backbone
+from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.models.embedder import check_scales
 from lowq_core.models.graph_refinement import GraphRefinement, GraphVariant
+from lowq_core.models.how_config import HowConfig
 from lowq_core.models.local_whitening import fit_local_whitening
 from lowq_core.models.pooling import l2n
-from lowq_core.models.smoothing import AverageSmoothing, LearnableSmoothing, SmoothingMode
+from lowq_core.models.smoothing import AverageSmoothing, LearnableSmoothing
 
 __all__ = ["HOW", "SCALES", "HowConfig", "HowMaps", "LocalTensors", "fit_local_whitening", "how"]
 
 SCALES = (2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25)
 """Scales at which the published networks extract."""
 
-Context = Literal["none", "gcn", "gcn_reweight", "solar", "self_attention"]
-Smoothing = Literal["average", "learnable", "none"]
 _EPS = 1e-10
-
-
-@dataclass(frozen=True)
-class HowConfig:
-    """The network's shape; equal configs with equal weights give equal descriptors.
-
-    Attributes:
-        backbone: a name of `lowq_core.models.backbone.BACKBONES`; published: `resnet18`, `resnet50-`.
-        dim: D of the local descriptors.
-        context: what refines the map: nothing, graph refinement (residual or as a gate of the attention),
-            SOLAR's second-order attention, or plain self-attention.
-        smoothing: average (HOW), learnable, or none.
-        kernel: side of the smoothing window in cells, odd.
-        mode: what a learnable window's weights come from: places, features, or both.
-        k, blocks: neighbours and blocks of graph refinement.
-
-    Raises:
-        LowqError: an unknown name, an even kernel, a count below 1.
-
-    >>> HowConfig(smoothing="learnable", kernel=5).context
-    'none'
-    """
-
-    backbone: str = "lite0-"
-    dim: int = 128
-    context: Context = "none"
-    smoothing: Smoothing = "average"
-    kernel: int = 3
-    mode: SmoothingMode = "spatial"
-    k: int = 8
-    blocks: int = 2
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("backbone", BACKBONES),
-            ("context", get_args(Context)),
-            ("smoothing", get_args(Smoothing)),
-            ("mode", get_args(SmoothingMode)),
-        ):
-            if getattr(self, name) not in known:
-                raise LowqError(
-                    f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}"
-                )
-        for name in ("dim", "kernel", "k", "blocks"):
-            if getattr(self, name) < 1:
-                raise LowqError(f"{name}={getattr(self, name)}: has to be 1 or more")
-        if self.kernel % 2 == 0:
-            raise LowqError(f"kernel={self.kernel}: has to be odd, so that a cell is in its middle")
 
 
 class HowMaps(NamedTuple):
