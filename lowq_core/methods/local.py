@@ -17,8 +17,9 @@ from lowq_core.images import Picture
 from lowq_core.methods.data import training_tuples
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
-from lowq_core.models.how import Context, HowConfig, Smoothing, how
+from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import save_how
+from lowq_core.models.how_config import Context, HowConfig, Smoothing
 from lowq_core.models.smoothing import SmoothingMode
 from lowq_core.reproduce.profiles import Profile, profile
 from lowq_core.reproduce.store import Store

@@ -22,7 +22,8 @@ from torch import Tensor
 from lowq_core.errors import LowqError
 from lowq_core.models.backbone import Backbone, backbone, load_into
 from lowq_core.models.checkpoints import read_checkpoint, trunk_key
-from lowq_core.models.how import HOW, HowConfig
+from lowq_core.models.how import HOW
+from lowq_core.models.how_config import HowConfig
 
 _KEY = "lowq how"
 

@@ -43,7 +43,7 @@ def direct_requirements(pyproject: Path = PROJECT / "pyproject.toml") -> list[Re
     project = tomllib.loads(pyproject.read_text())["project"]
     lines = list(project["dependencies"])
     for extra, requirements in project["optional-dependencies"].items():
-        if extra not in ("all", "onnx"):  # `all` repeats the others; onnx is not part of it
+        if extra != "all":  # it repeats the others
             lines += requirements
     return sorted((Requirement(line) for line in lines), key=lambda requirement: requirement.name)
 

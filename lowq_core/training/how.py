@@ -18,8 +18,9 @@ from torch import nn
 
 from lowq_core.errors import LowqError
 from lowq_core.files import sha256
-from lowq_core.models.how import HOW, HowConfig, how
+from lowq_core.models.how import HOW, how
 from lowq_core.models.how_checkpoints import save_how
+from lowq_core.models.how_config import HowConfig
 from lowq_core.training import ranks
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.how_recipe import HowRecipe, HowTraining, fit_whitening

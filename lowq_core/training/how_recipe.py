@@ -19,7 +19,9 @@ from lowq_core.errors import LowqError
 from lowq_core.extraction.engine import as_tensor, in_parallel, speed_up
 from lowq_core.images import Picture, to_array
 from lowq_core.losses.contrastive import contrastive_loss
-from lowq_core.models.how import HOW, HowConfig, fit_local_whitening
+from lowq_core.models.how import HOW
+from lowq_core.models.how_config import HowConfig
+from lowq_core.models.local_whitening import fit_local_whitening
 from lowq_core.training import ranks
 from lowq_core.training.mining import mine_negatives
 from lowq_core.training.recipe import Schedule
