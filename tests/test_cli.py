@@ -14,7 +14,7 @@ import pytest
 
 from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN
-from lowq_core.methods.grammar import EMBEDDINGS, WHITENINGS
+from lowq_core.methods.grammar import EMBEDDINGS, LOCAL_PARTS, WHITENINGS
 from lowq_core.reproduce.profiles import PROFILES
 from lowq_core.reproduce.runner import Report, Run
 
@@ -61,7 +61,12 @@ def names(lines: list[str]) -> list[str]:
 
 def test_list(capsys) -> None:
     methods = names(lowq(capsys, "list", "methods"))
-    assert methods == [*EMBEDDINGS, *(f"+{name}" for name in WHITENINGS)]
+    assert methods == [
+        *EMBEDDINGS,
+        *(f"+{name}" for name in WHITENINGS),
+        "how",
+        *(f"how+{name}" for name in LOCAL_PARTS),
+    ]
     assert names(lowq(capsys, "list", "profiles")) == list(PROFILES)
     assert names(lowq(capsys, "list", "degradations")) == [*KNOWN, *HELD_OUT, "known", "held_out", "all"]
     benchmarks = names(lowq(capsys, "list", "benchmarks"))

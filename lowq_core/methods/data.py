@@ -87,6 +87,8 @@ def training_pairs(profile: Profile) -> TrainingPairs:
 def training_tuples(profile: Profile) -> TrainingTuples:
     """The pairs of all of the profile's training sets with the landmark of each picture, for training networks.
 
+    The pictures are shuffled: whitening and codebook take the first of them.
+
     Raises:
         LowqError: a set that is not here.
     """
@@ -96,7 +98,7 @@ def training_tuples(profile: Profile) -> TrainingTuples:
             parts.append(from_tuples(read_tuples(_folder(name), "train")))
         else:
             parts.append(from_labels(_labelled(name, profile), profile.seeds[0], PAIRS_PER_LABEL))
-    return join(parts)
+    return join(parts).shuffled(profile.seeds[0])
 
 
 def _pairs_of(name: str, profile: Profile) -> tuple[list[Picture], NDArray[np.int64], NDArray[np.int64]]:

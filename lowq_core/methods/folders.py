@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from lowq_core.data.benchmark import Box
 from lowq_core.data.folder import pictures_of
 from lowq_core.errors import LowqError
@@ -14,7 +12,6 @@ from lowq_core.images import Picture
 from lowq_core.methods.grammar import parse_method
 from lowq_core.methods.pipeline import Pipeline
 from lowq_core.retrieval.base import check_k
-from lowq_core.retrieval.exact import ExactSearch
 
 SHOWN = 10
 
@@ -71,13 +68,7 @@ def find(
     chosen = parse_method(method)
     pictures = folder_pictures(folder)
     shown = min(SHOWN, len(pictures)) if k is None else check_k(k, len(pictures))
-    database = pipeline.describe(chosen, pictures)
-    described = pipeline.describe(chosen, [wanted], strict=True)
-    read = np.flatnonzero(database.any(axis=1))
-    if not read.size:
+    found = pipeline.search(chosen, pictures, wanted)
+    if not found:
         raise LowqError(f"{folder}: none of its pictures can be read; replace them or give another folder")
-    ranking = ExactSearch().fit(database[read]).rank(described, min(shown, read.size))
-    return [
-        (pictures[read[index]].name, float(score))
-        for index, score in zip(ranking.ids[0], ranking.scores[0], strict=True)
-    ]
+    return [(pictures[index].name, score) for index, score in found[:shown]]

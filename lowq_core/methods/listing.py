@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, WHITENINGS
+from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, WHITENINGS
 
 Kind = Literal["methods", "benchmarks", "degradations", "notebooks", "profiles"]
 
@@ -18,7 +18,8 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     """
     if kind == "methods":
         whitenings = [(f"+{name}", what) for name, what in WHITENINGS.items()]
-        return [*EMBEDDINGS.items(), *whitenings]
+        local = [(f"how+{name}", what) for name, what in LOCAL_PARTS.items()]
+        return [*EMBEDDINGS.items(), *whitenings, *HOW.items(), *local]
     if kind == "degradations":
         return _degradations()
     if kind == "benchmarks":

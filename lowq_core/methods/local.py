@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
@@ -16,12 +16,13 @@ from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
 from lowq_core.methods.data import training_tuples
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
+from lowq_core.methods.grammar import LocalMethod
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
+from lowq_core.methods.say import SHOWN_FROM, to_stderr
 from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import save_how
-from lowq_core.models.how_config import Context, HowConfig, Smoothing
-from lowq_core.models.smoothing import SmoothingMode
-from lowq_core.reproduce.profiles import Profile, profile
+from lowq_core.models.how_config import HowConfig
+from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.retriever import ASMK
@@ -33,79 +34,39 @@ CODEBOOK = "codebook"
 
 
 @dataclass(frozen=True)
-class LocalMethod:
-    """A system of local features: HOW, with or without context, and ASMK.
-
-    Attributes:
-        context, smoothing, kernel, mode: as in `HowConfig`.
-        seed: of the training; None leaves the trunk as ImageNet made it and fits the whitening alone.
-        asmk: options of `ASMK` that differ from the paper's.
-
-    >>> LocalMethod(context="gcn", smoothing="learnable", seed=0).name
-    'how+gcn+filter'
-    >>> LocalMethod().name
-    'how (untrained)'
-    """
-
-    context: Context = "none"
-    smoothing: Smoothing = "average"
-    kernel: int = 3
-    mode: SmoothingMode = "spatial"
-    seed: int | None = None
-    asmk: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The row of a table; seeds share one."""
-        parts = ["how"]
-        if self.context != "none":
-            parts.append(self.context)
-        if self.smoothing != "average":
-            parts.append({"learnable": "filter", "none": "unsmoothed"}[self.smoothing])
-        if self.kernel != 3:
-            parts.append(f"k{self.kernel}")
-        if self.mode != "spatial":
-            parts.append(self.mode)
-        return "+".join(parts) + (" (untrained)" if self.seed is None else "")
-
-
-@dataclass(frozen=True)
 class LocalPipeline:
     """Runs HOW + ASMK on benchmarks with one profile's recipe.
 
     Attributes:
         profile: sizes, training data; `profile.local` has what is particular to local features.
         store: where finished steps are kept.
+        strict: stop at the first picture that cannot be read, instead of reporting it and going on.
         say: told what takes long.
     """
 
     profile: Profile
     store: Store
-    say: Callable[[str], None]
-
-    @classmethod
-    def for_profile(
-        cls, name: str, *, store: Store | None = None, say: Callable[[str], None]
-    ) -> LocalPipeline:
-        """The pipeline of a profile."""
-        return cls(profile(name), store or Store(), say)
-
-    def while_choosing(self) -> LocalPipeline:
-        """The same recipe, trained on what shares no landmark with the profile's validation sets."""
-        return replace(self, profile=replace(self.profile, train=self.profile.choice_train))
+    strict: bool = False
+    say: Callable[[str], None] = to_stderr
 
     def network(self, method: LocalMethod) -> Path:
-        """The file of the trained network, for `load_how`; trained once on the profile's training pictures."""
+        """The file of the network, for `load_how`; trained once on the profile's training pictures."""
+        if method.checkpoint is not None:
+            return method.checkpoint
         data, training = training_tuples(self.profile), self._training(method)
 
         def make(out: Path) -> None:
-            self.say(f"{method.name}, seed {method.seed}: training on {len(data.pictures)} pictures")
+            begun = time.perf_counter()
+            self.say(
+                f"{method.name}: training on {len(data.pictures)} pictures of {', '.join(self.profile.train)}"
+            )
             if method.seed is not None:
                 train_how(training, data, out)
-                return
-            model = how(training.config, training.weights)
-            fit_whitening(model, training, data.pictures)
-            save_how(model, out / MODEL)
+            else:
+                model = how(training.config, training.weights)
+                fit_whitening(model, training, data.pictures)
+                save_how(model, out / MODEL)
+            self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
 
         folder = self.store.get(
             "how",
@@ -122,28 +83,45 @@ class LocalPipeline:
         return folder / MODEL
 
     def features(
-        self, method: LocalMethod, pictures: Sequence[Picture], scales: Sequence[float] | None = None
+        self,
+        method: LocalMethod,
+        pictures: Sequence[Picture],
+        *,
+        scales: Sequence[float] | None = None,
+        strict: bool | None = None,
     ) -> LocalFeatures:
         """Local features of `pictures`; those that cannot be read have none, and are told.
 
         Args:
-            scales: instead of the profile's.
+            scales, strict: instead of the profile's and the pipeline's.
+
+        Raises:
+            LowqError: with `strict`, the first picture that cannot be read.
         """
+        strict = self.strict if strict is None else strict
         model = self.network(method)
         local = self.profile.local
         config = LocalConfig(
-            str(model), local.size, tuple(scales or local.scales), local.count, local.precision
+            str(model), local.size, tuple(scales or local.scales), local.count, local.precision, local.engine
         )
         folder = self.store.get(
             "local_features",
             config=asdict(config) | {"model": None},
             inputs={"pictures": pictures_digest(pictures), "model": file_digest(model)},
             code=["lowq_core.extraction.local"],
-            make=lambda out: extract_local(pictures, config, out, progress=False),
+            make=lambda out: extract_local(
+                pictures,
+                config,
+                out,
+                strict=strict,
+                progress=self.say is to_stderr and len(pictures) > SHOWN_FROM,
+            ),
             resume=True,
         )
         found = LocalFeatures.open(folder)
         for name, reason in found.failed.items():
+            if strict:  # the step may have been kept by a run that was not
+                raise LowqError(reason)
             self.say(f"left out: {name}: {reason}")
         return found
 
@@ -151,7 +129,7 @@ class LocalPipeline:
         """Visual words of the training pictures' features, one scale, as HOW makes them."""
         local = self.profile.local
         pictures = training_tuples(self.profile).pictures[: local.codebook_pictures]
-        found = self.features(method, pictures, (1.0,))
+        found = self.features(method, pictures, scales=(1.0,))
         model = file_digest(self.network(method))
 
         def make(out: Path) -> None:
@@ -172,27 +150,35 @@ class LocalPipeline:
         )
         return Codebook.load(folder / CODEBOOK)
 
-    def index(self, method: LocalMethod, benchmark: Benchmark) -> ASMK:
-        """The database of `benchmark`, ready to be searched."""
+    def index(self, method: LocalMethod, pictures: Sequence[Picture]) -> ASMK:
+        """The database of `pictures`, ready to be searched."""
         search = ASMK(codebook=self.codebook(method), **dict(method.asmk))
-        return search.fit(self.features(method, database_pictures(benchmark)))
+        return search.fit(self.features(method, pictures))
+
+    def search(
+        self, method: LocalMethod, pictures: Sequence[Picture], query: Picture
+    ) -> list[tuple[int, float]]:
+        """(index, score) of those of `pictures` that can be read, the most similar to `query` first."""
+        bad = self.features(method, pictures).failed
+        ranking = self.index(method, pictures).rank(self.features(method, [query], strict=True))
+        ranked = zip(ranking.ids[0].tolist(), ranking.scores[0].tolist(), strict=True)
+        return [(index, score) for index, score in ranked if pictures[index].name not in bad]
 
     def evaluate(
         self, method: LocalMethod, benchmark: Benchmark, noises: Mapping[str, Sequence[int]] | None = None
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises`, as `Pipeline.evaluate` gives them."""
-        search = self.index(method, benchmark)
+        search = self.index(method, database_pictures(benchmark))
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
-            found = self.features(method, query_pictures(benchmark, noise))
-            if found.failed:
-                raise LowqError(next(iter(found.failed.values())))
-            ranks = search.rank(found).ids
+            ranks = search.rank(self.features(method, query_pictures(benchmark, noise), strict=True)).ids
             return {str(level): values for level, values in evaluate(ranks, benchmark).per_query.items()}
 
         names = tuple(query.image for query in benchmark.queries)
         configuration = {
-            "method": asdict(method),
+            "method": method.name,
+            "seed": method.seed,
+            "asmk": dict(method.asmk),
             "profile": self.profile.name,
             "train": self.profile.train,
             "local": asdict(self.profile.local),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,29 +23,22 @@ from lowq_core.extraction.features import Features
 from lowq_core.images import Picture
 from lowq_core.methods.data import RENDERED, TrainingPairs, training_pairs
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest, stamp
-from lowq_core.methods.grammar import EMBEDDINGS, Method
+from lowq_core.methods.grammar import EMBEDDINGS, LocalMethod, Method
+from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
+from lowq_core.methods.say import SHOWN_FROM, to_stderr
+from lowq_core.methods.say import quiet as quiet
 from lowq_core.models.checkpoints import load_checkpoint
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import Profile, profile
 from lowq_core.reproduce.store import Store
+from lowq_core.retrieval.exact import ExactSearch
 
 Descriptors = NDArray[np.float32]
 Describe = Callable[[Sequence[Picture], bool], Descriptors]
 """(pictures, strict) -> (N, D) descriptors."""
 T = TypeVar("T")
 WHITENING = "whitening.safetensors"
-SHOWN_FROM = 300
-"""Pictures from which on a bar shows the progress."""
-
-
-def to_stderr(words: str) -> None:
-    """Say what takes long, where a pipe does not carry it on."""
-    print(words, file=sys.stderr, flush=True)
-
-
-def quiet(words: str) -> None:
-    """Say nothing: for notebooks, whose outputs are kept."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +72,24 @@ class Pipeline:
         """The pipeline of a profile (default: `real` where LOWQ_DATA is set, else `mini`).
 
         Args:
-            embed: fields of `EmbedConfig` that replace the profile's; None leaves the profile's.
+            embed: fields of `EmbedConfig` that replace the profile's; None leaves the profile's. `size`,
+                `scales`, `precision` and `engine` hold for local descriptors too.
         """
         chosen = profile(name or ("real" if os.environ.get("LOWQ_DATA") else "mini"))
         config = EmbedConfig(chosen.backbone, tuple(EMBEDDINGS), size=chosen.size, scales=chosen.scales)
         given = {key: value for key, value in embed.items() if value is not None}
+        shared = {key: given[key] for key in ("size", "scales", "precision", "engine") if key in given}
+        chosen = replace(chosen, local=replace(chosen.local, **shared))
         return cls(chosen, replace(config, **given), store or Store(), strict, say)
 
     def while_choosing(self) -> Pipeline:
         """The same recipe, trained on what shares no landmark with the profile's validation sets."""
         return replace(self, profile=replace(self.profile, train=self.profile.choice_train))
+
+    @property
+    def local(self) -> LocalPipeline:
+        """The same for methods of local descriptors."""
+        return LocalPipeline(self.profile, self.store, self.strict, self.say)
 
     def describe(
         self, method: Method, pictures: Sequence[Picture], *, strict: bool | None = None
@@ -152,8 +152,25 @@ class Pipeline:
         pictures = pictures_digest([*database_pictures(benchmark), *query_pictures(benchmark)])
         return hashlib.sha256("".join([pictures, *truth]).encode()).hexdigest()[:16]
 
+    def search(
+        self, method: Method | LocalMethod, pictures: Sequence[Picture], query: Picture
+    ) -> list[tuple[int, float]]:
+        """(index, score) of those of `pictures` that can be read, the most similar to `query` first."""
+        if isinstance(method, LocalMethod):
+            return self.local.search(method, pictures, query)
+        database = self.describe(method, pictures)
+        described = self.describe(method, [query], strict=True)
+        read = np.flatnonzero(database.any(axis=1))
+        if not read.size:
+            return []
+        ranking = ExactSearch().fit(database[read]).rank(described, read.size)
+        return list(zip(read[ranking.ids[0]].tolist(), ranking.scores[0].tolist(), strict=True))
+
     def evaluate(
-        self, method: Method, benchmark: Benchmark, noises: Mapping[str, Sequence[int]] | None = None
+        self,
+        method: Method | LocalMethod,
+        benchmark: Benchmark,
+        noises: Mapping[str, Sequence[int]] | None = None,
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises` (name -> severities, averaged).
 
@@ -163,6 +180,8 @@ class Pipeline:
             self.say(
                 f"{benchmark.name}: {method.name} was trained on other photos of its landmarks; it is flattered"
             )
+        if isinstance(method, LocalMethod):
+            return self.local.evaluate(method, benchmark, noises)
         describe = self._describer(method)
         database = describe(database_pictures(benchmark), self.strict)
 

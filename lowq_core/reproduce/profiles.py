@@ -18,7 +18,7 @@ class LocalSettings:
     Attributes:
         backbone, dim: trunk and dimensions of the local descriptors.
         size, scales, count: longer side in pixels, relative scales, and features kept of a picture.
-        precision: of the trunk when features are extracted.
+        precision, engine: of the trunk when features are extracted.
         words, codebook_pictures: visual words, and training pictures that they are made of.
         epochs, queries_per_epoch, pool, negatives, batch: of the training, see `HowTraining`.
         lr, train_size: learning rate of the trunk, and longer side of the training pictures.
@@ -42,6 +42,7 @@ class LocalSettings:
     train_size: int
     whitening_pictures: int
     whitening_features: int
+    engine: str = "torch"
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,18 @@ class TrainingTuples:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
+    def shuffled(self, seed: int) -> TrainingTuples:
+        """The same pairs of the same pictures, in another order, so that the first of them are a fair sample."""
+        order = np.random.default_rng(seed).permutation(len(self.pictures))
+        place = np.argsort(order)
+        return TrainingTuples(
+            self.name,
+            tuple(self.pictures[index] for index in order),
+            place[self.queries],
+            place[self.positives],
+            self.clusters[order],
+        )
+
 
 def from_tuples(tuples: Tuples) -> TrainingTuples:
     """The pairs of SfM-120k, as `lowq_core.data.sfm120k.read_tuples` reads them.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lowq_core.degrade import HELD_OUT, KNOWN, NOISES
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, WHITENINGS, Method, parse_method
+from lowq_core.methods.grammar import EMBEDDINGS, WHITENINGS, LocalMethod, Method, parse_method
 from lowq_core.methods.noises import parse_degrade
 
 
@@ -16,6 +16,66 @@ from lowq_core.methods.noises import parse_degrade
 def test_a_methods_name_reads_back_as_itself(embedding: str, whitening: str | None) -> None:
     method = Method(embedding, whitening)
     assert parse_method(method.name) == method
+
+
+@given(
+    st.sampled_from(["none", "gcn", "gcn_reweight", "solar", "self_attention"]),
+    st.one_of(
+        st.just(("none", 3, "spatial")),
+        st.tuples(st.just("average"), st.sampled_from([1, 3, 9]), st.just("spatial")),
+        st.tuples(
+            st.just("learnable"), st.sampled_from([3, 5, 7]), st.sampled_from(["spatial", "feature", "both"])
+        ),
+    ),
+    st.sampled_from([None, 0]),
+    st.booleans(),
+)
+def test_a_local_methods_name_reads_back_as_itself(context, smoothing, seed, asmk) -> None:
+    kind, kernel, mode = smoothing
+    method = LocalMethod(context, kind, kernel, mode, seed)
+    assert parse_method(method.name + "+asmk" * asmk) == method
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (LocalMethod(seed=3), "how"),
+        (LocalMethod(smoothing="none"), "how+unsmoothed"),
+        (LocalMethod(smoothing="learnable", kernel=5, mode="both"), "how+smoothing5-both"),
+        (LocalMethod(context="solar", seed=None), "how+solar+untrained"),
+        (LocalMethod(context="gcn", smoothing="learnable"), "how+gcn+smoothing3"),
+    ],
+)
+def test_names_of_local_methods(method: LocalMethod, name: str) -> None:
+    assert method.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gcn", r"how\+gcn"),
+        ("gem+smoothing3", r"how\+smoothing3"),
+        ("how+gem", "no part 'gem'"),
+        ("how+", "empty part"),
+        ("how+how", "how twice"),
+        ("how+gcn+solar", "gcn and solar"),
+        ("how+smoothing3+unsmoothed", "smoothing3 and unsmoothed"),
+        ("how+smoothing4", "kernel 4"),
+        ("how+no/such.pth", "no such checkpoint"),
+    ],
+)
+def test_what_cannot_be_a_local_method_is_named(text: str, said: str) -> None:
+    with pytest.raises(LowqError, match=said):
+        parse_method(text)
+
+
+def test_how_takes_a_checkpoint_and_nothing_beside_it(tmp_path) -> None:
+    path = tmp_path / "how+r18.pth"
+    path.touch()
+    method = parse_method(f"how+{path}")
+    assert (method, method.name) == (LocalMethod(checkpoint=path), f"how+{path}")
+    with pytest.raises(LowqError, match="leave the others out"):
+        parse_method(f"how+{path}+gcn")
 
 
 def test_a_part_without_an_embedding_stands_on_gem() -> None:

@@ -66,6 +66,20 @@ def test_from_tuples() -> None:
         from_tuples(without)
 
 
+def test_shuffled_keeps_every_pair(labelled: ImageSet) -> None:
+    data = from_labels(labelled, 0)
+    mixed = data.shuffled(3)
+
+    def pairs(tuples: TrainingTuples) -> list[tuple[str, str, int]]:
+        named = zip(tuples.queries, tuples.positives, strict=True)
+        return [(tuples.pictures[q].name, tuples.pictures[p].name, int(tuples.clusters[q])) for q, p in named]
+
+    assert pairs(mixed) == pairs(data)
+    names = [picture.name for picture in mixed.pictures]
+    assert sorted(names) == sorted(picture.name for picture in data.pictures)
+    assert names != [picture.name for picture in data.pictures]
+
+
 def test_join() -> None:
     first = TrainingTuples("one", pictures(3), [0], [2], [7, 9, 7])
     second = TrainingTuples("two", pictures(4, "x"), [1, 2], [3, 0], [7, 0, 7, 0])

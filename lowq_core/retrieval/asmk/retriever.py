@@ -16,8 +16,9 @@ from lowq_core.errors import LowqError
 from lowq_core.retrieval.asmk.codebook import SEARCHES, Codebook
 from lowq_core.retrieval.asmk.encoding import Encoder, in_threads
 from lowq_core.retrieval.asmk.index import Entries, InvertedFile
-from lowq_core.retrieval.asmk.scoring import Scorer
-from lowq_core.retrieval.base import LocalDescriptors, Ranking, check_k
+from lowq_core.retrieval.asmk.matching import WordMatch, Words, word_matches
+from lowq_core.retrieval.asmk.scoring import Scorer, inverse_document_frequency
+from lowq_core.retrieval.base import LocalDescriptors, Ranking, as_descriptors, check_k
 from lowq_core.retrieval.order import rank_scores
 from lowq_core.retrieval.saved import read_saved, write_saved
 
@@ -156,6 +157,30 @@ class ASMK:
             parts += in_threads(some, starts)
         return Ranking(
             np.concatenate([one.ids for one in parts]), np.concatenate([one.scores for one in parts])
+        )
+
+    def matches(self, query: NDArray[np.float32], picture: NDArray[np.float32]) -> list[WordMatch]:
+        """What the score of two pictures is made of, word by word; the shares add up to it.
+
+        Args:
+            query, picture: (n, D) and (m, D) descriptors of the two.
+
+        Raises:
+            LowqError: no codebook, with `idf` no database, descriptors that are not (n, D) finite numbers.
+        """
+        codebook = self._codebook()
+        query, picture = (
+            as_descriptors(one, what, dim=codebook.dim)
+            for one, what in ((query, "query"), (picture, "picture"))
+        )
+        idf = inverse_document_frequency(self._fitted()) if self.idf else np.ones(codebook.size)
+        return word_matches(
+            Words.of(query, codebook, self.query_assignment, self.search),
+            Words.of(picture, codebook, 1, self.search),
+            idf,
+            binary=self.binary,
+            alpha=self.alpha,
+            threshold=self.threshold,
         )
 
     def save(self, path: Path) -> None:
