@@ -86,6 +86,10 @@ class Pipeline:
         """The same recipe, trained on what shares no landmark with the profile's validation sets."""
         return replace(self, profile=replace(self.profile, train=self.profile.choice_train))
 
+    def for_variants(self) -> Pipeline:
+        """The same with the profile's settings for comparing many networks of local descriptors."""
+        return replace(self, profile=replace(self.profile, local=self.profile.variants))
+
     @property
     def local(self) -> LocalPipeline:
         """The same for methods of local descriptors."""

@@ -89,6 +89,24 @@ def over_conditions(
     return found
 
 
+def over_seeds(reports: Sequence[MethodReport]) -> MethodReport:
+    """One report of several training seeds: each query's mean over them. Its intervals are over queries.
+
+    Args:
+        reports: of one method on one benchmark under the same conditions, one a seed.
+
+    >>> def of(value: float) -> MethodReport:
+    ...     clean = dict.fromkeys(LEVELS, np.array([value]))
+    ...     return MethodReport("how", "town", ("q",), {"clean": clean}, {"seed": int(value)})
+    >>> over_seeds([of(40.0), of(60.0)]).map("clean", "hard")
+    50.0
+    """
+    first = reports[0]
+    averaged = {c: mean_over([report.per_query[c] for report in reports]) for c in first.per_query}
+    configuration = dict(first.configuration) | {"seed": [r.configuration.get("seed") for r in reports]}
+    return MethodReport(first.method, first.benchmark, first.queries, averaged, configuration)
+
+
 def mean_over(conditions: list[PerQuery]) -> PerQuery:
     """Per-query mean over several conditions (the noises of a group, the severities of a noise).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from lowq_core.degrade import NOISES
+from lowq_core.degrade import KNOWN, NOISES
 from lowq_core.errors import LowqError
 
 _THREE_SCALES = (1.0, 2**-0.5, 0.5)
@@ -19,6 +19,8 @@ class LocalSettings:
         backbone, dim: trunk and dimensions of the local descriptors.
         size, scales, count: longer side in pixels, relative scales, and features kept of a picture.
         precision, engine: of the trunk when features are extracted.
+        seeds: one training run each, where variants are compared.
+        noises: known noises under which variants are compared.
         words, codebook_pictures: visual words, and training pictures that they are made of.
         epochs, queries_per_epoch, pool, negatives, batch: of the training, see `HowTraining`.
         lr, train_size: learning rate of the trunk, and longer side of the training pictures.
@@ -42,6 +44,8 @@ class LocalSettings:
     train_size: int
     whitening_pictures: int
     whitening_features: int
+    seeds: tuple[int, ...]
+    noises: tuple[str, ...]
     engine: str = "torch"
 
 
@@ -61,6 +65,7 @@ class Profile:
         backbone, size, scales: the embedding: trunk, longer side in pixels, relative scales.
         shrinkage: how far whitenings are pulled towards doing nothing, 0 to 1; chosen on `validation`.
         local: what is particular to local features.
+        variants: the same where many networks are trained and compared with each other.
         noises, severities: degradations of the queries that are averaged, in the order of the tables.
         samples: resamples of a bootstrap interval.
         seeds: one training run each.
@@ -80,12 +85,98 @@ class Profile:
     scales: tuple[float, ...]
     shrinkage: float
     local: LocalSettings
+    variants: LocalSettings
     noises: tuple[str, ...]
     severities: tuple[int, ...]
     samples: int
     seeds: tuple[int, ...]
     time_limit: float
 
+
+_SMOKE = LocalSettings(
+    backbone="lite0-",
+    dim=32,
+    size=160,
+    scales=(1.0, 2**-0.5),
+    count=100,
+    precision="float32",
+    words=64,
+    codebook_pictures=16,
+    epochs=1,
+    queries_per_epoch=2,
+    pool=8,
+    negatives=1,
+    batch=2,
+    lr=1e-5,
+    train_size=96,
+    whitening_pictures=8,
+    whitening_features=100,
+    seeds=(0, 1),
+    noises=("jpeg",),
+)
+_MINI = LocalSettings(
+    backbone="lite0-",
+    dim=64,
+    size=320,
+    scales=_THREE_SCALES,
+    count=300,
+    precision="float32",
+    words=1024,
+    codebook_pictures=200,
+    epochs=1,
+    queries_per_epoch=20,
+    pool=100,
+    negatives=3,
+    batch=5,
+    lr=1e-5,
+    train_size=160,
+    whitening_pictures=100,
+    whitening_features=200,
+    seeds=(0, 1, 2),
+    noises=("motion_blur", "jpeg"),
+)
+_REAL = LocalSettings(
+    backbone="lite0-",
+    dim=64,
+    size=512,
+    scales=(1.414, 1.0, 0.707, 0.5, 0.353),
+    count=600,
+    precision="float32",
+    words=8192,
+    codebook_pictures=2000,
+    epochs=3,
+    queries_per_epoch=200,
+    pool=1000,
+    negatives=5,
+    batch=5,
+    lr=1e-5,
+    train_size=320,
+    whitening_pictures=1000,
+    whitening_features=300,
+    seeds=(0, 1, 2),
+    noises=KNOWN,
+)
+_PAPER = LocalSettings(
+    backbone="resnet50-",
+    dim=128,
+    size=1024,
+    scales=(2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25),
+    count=1000,
+    precision="float32",
+    words=65536,
+    codebook_pictures=20000,
+    epochs=20,
+    queries_per_epoch=2000,
+    pool=20000,
+    negatives=5,
+    batch=5,
+    lr=1e-6,
+    train_size=1024,
+    whitening_pictures=5000,
+    whitening_features=1000,
+    seeds=(0, 1, 2),
+    noises=KNOWN,
+)
 
 PROFILES = {
     profile.name: profile
@@ -103,25 +194,8 @@ PROFILES = {
             size=224,
             scales=(1.0,),
             shrinkage=0.9,
-            local=LocalSettings(
-                backbone="lite0-",
-                dim=32,
-                size=160,
-                scales=(1.0, 2**-0.5),
-                count=100,
-                precision="float32",
-                words=64,
-                codebook_pictures=24,
-                epochs=1,
-                queries_per_epoch=5,
-                pool=20,
-                negatives=2,
-                batch=5,
-                lr=1e-5,
-                train_size=96,
-                whitening_pictures=12,
-                whitening_features=100,
-            ),
+            local=_SMOKE,
+            variants=_SMOKE,
             noises=("gaussian", "motion_blur", "fog"),
             severities=(5,),
             samples=500,
@@ -141,25 +215,8 @@ PROFILES = {
             size=320,
             scales=(1.0,),
             shrinkage=0.9,
-            local=LocalSettings(
-                backbone="lite0-",
-                dim=64,
-                size=320,
-                scales=_THREE_SCALES,
-                count=300,
-                precision="float32",
-                words=1024,
-                codebook_pictures=400,
-                epochs=1,
-                queries_per_epoch=40,
-                pool=200,
-                negatives=3,
-                batch=5,
-                lr=1e-5,
-                train_size=160,
-                whitening_pictures=200,
-                whitening_features=200,
-            ),
+            local=_MINI,
+            variants=replace(_MINI, size=224, scales=(1.0,), count=150, noises=()),
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -179,25 +236,8 @@ PROFILES = {
             size=640,
             scales=(1.0,),
             shrinkage=0.9,
-            local=LocalSettings(
-                backbone="lite0-",
-                dim=64,
-                size=512,
-                scales=(1.414, 1.0, 0.707, 0.5, 0.353),
-                count=600,
-                precision="float32",
-                words=8192,
-                codebook_pictures=2000,
-                epochs=3,
-                queries_per_epoch=200,
-                pool=1000,
-                negatives=5,
-                batch=5,
-                lr=1e-5,
-                train_size=320,
-                whitening_pictures=1000,
-                whitening_features=300,
-            ),
+            local=_REAL,
+            variants=_REAL,
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -217,25 +257,8 @@ PROFILES = {
             size=1024,
             scales=_THREE_SCALES,
             shrinkage=0.9,
-            local=LocalSettings(
-                backbone="resnet50-",
-                dim=128,
-                size=1024,
-                scales=(2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25),
-                count=1000,
-                precision="float32",
-                words=65536,
-                codebook_pictures=20000,
-                epochs=20,
-                queries_per_epoch=2000,
-                pool=20000,
-                negatives=5,
-                batch=5,
-                lr=1e-6,
-                train_size=1024,
-                whitening_pictures=5000,
-                whitening_features=1000,
-            ),
+            local=_PAPER,
+            variants=_PAPER,
             noises=NOISES,
             severities=(1, 2, 3, 4, 5),
             samples=10_000,

@@ -102,7 +102,9 @@ class Session:
             )
         )
 
-    def record_report(self, table: str, row: str, report: Report, data: str = "") -> None:
+    def record_report(
+        self, table: str, row: str, report: Report, data: str = "", seeds: Sequence[int] = ()
+    ) -> None:
         """Note every number of a method's report: one record a condition and level, with its queries."""
         for condition, levels in report.per_query.items():
             for level, values in levels.items():
@@ -116,6 +118,7 @@ class Session:
                     low=low,
                     high=high,
                     per_query=[float(value) for value in values],
+                    seeds=seeds,
                     data=data,
                     config=report.configuration,
                 )

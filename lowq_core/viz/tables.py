@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lowq_core.methods.report import LEVELS, MethodReport
+import numpy as np
+
+from lowq_core.evaluation.bootstrap import paired_bootstrap
+from lowq_core.methods.report import LEVELS, MethodReport, over_seeds
 from lowq_core.reproduce.tables import Table
 
 
@@ -46,3 +49,60 @@ def condition_rows(
         }
         for (benchmark, row), report in reports.items()
     ]
+
+
+def seed_rows(
+    reports: Mapping[str, Sequence[MethodReport]], conditions: Sequence[str]
+) -> list[dict[str, str]]:
+    """One dictionary a row: for each condition and level the mean over seeds, its interval over queries, and
+    the standard deviation over seeds.
+
+    Args:
+        reports: row -> one report a seed.
+    """
+    return [
+        {"row": row}
+        | {
+            f"{condition} {level[0].upper()}": _with_spread(of_seeds, condition, level)
+            for condition in conditions
+            for level in LEVELS
+        }
+        for row, of_seeds in reports.items()
+    ]
+
+
+def difference_rows(
+    reports: Mapping[str, MethodReport],
+    against: str,
+    conditions: Sequence[str],
+    levels: Sequence[str] = ("medium", "hard"),
+    *,
+    samples: int = 10_000,
+) -> list[dict[str, str]]:
+    """One dictionary a row but `against`: points gained over it, with the 95 % interval of the paired bootstrap
+    over queries.
+
+    Args:
+        reports: row -> its report; all of the same queries.
+    """
+    base = reports[against].per_query
+    return [
+        {"row": row}
+        | {
+            f"{condition} {level[0].upper()}": "{0.value:+.1f} ({0.low:+.1f} to {0.high:+.1f})".format(
+                paired_bootstrap(report.per_query[condition][level], base[condition][level], samples=samples)
+            )
+            for condition in conditions
+            for level in levels
+        }
+        for row, report in reports.items()
+        if row != against
+    ]
+
+
+def _with_spread(reports: Sequence[MethodReport], condition: str, level: str) -> str:
+    shown = cell(over_seeds(reports), condition, level, decimals=0)
+    values = [report.map(condition, level) for report in reports]
+    if shown == "-" or len(reports) < 2:
+        return shown
+    return f"{shown} ±{np.std(np.array(values, float), ddof=1):.1f}"

@@ -192,6 +192,10 @@ def test_benchmarks_that_disagree_leave_a_claim_undecided() -> None:
     assert "no evidence" in smoke.caption
 
 
+IN_WORDS = {"gss-training", "context-selfattention", "context-gcn-over-solar"}
+"""Claims that the works make without printing numbers."""
+
+
 def test_claims_are_whole_and_name_rows_that_were_published_where_there_are_any() -> None:
     claims = read_claims()
     assert len({claim.id for claim in claims}) == len(claims)
@@ -199,7 +203,7 @@ def test_claims_are_whole_and_name_rows_that_were_published_where_there_are_any(
     assert all(claim.text.endswith(".") and claim.source for claim in claims)
     for claim in claims:
         assert claim.larger != claim.smaller
-        if claim.work in ("context", "gss") and claim.id != "gss-training":
+        if claim.work in ("context", "gss") and claim.id not in IN_WORDS:
             rows = {entry.row for entry in published(table=claim.table)}
             assert {claim.larger.row, claim.smaller.row} <= rows, claim.id
 
@@ -207,7 +211,7 @@ def test_claims_are_whole_and_name_rows_that_were_published_where_there_are_any(
 @pytest.mark.parametrize("work", ["context", "gss"])
 def test_the_papers_own_numbers_point_in_the_direction_of_each_claim(work: str) -> None:
     for claim in read_claims():
-        if claim.work != work or claim.id == "gss-training":
+        if claim.work != work or claim.id in IN_WORDS:
             continue
         means = {
             (e.row, e.metric): e.value
