@@ -6,6 +6,7 @@ JOBS    ?= 2
 BIN     := $(VENV)/bin
 UV      := $(BIN)/python -m uv --no-config
 STAMP   := $(VENV)/.installed
+ORACLE  := $(VENV)/.oracle
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint bench lab lock clean
@@ -23,10 +24,15 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(ORACLE): $(STAMP) requirements-asmk.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-asmk.lock 2>/dev/null \
+		|| echo "the package asmk could not be built (it needs a C compiler): tests against it are skipped"
+	@touch $@
+
 reproduce: setup ## every notebook, figure and table of PROFILE (mini), and build/PROFILE/index.html
 	$(BIN)/lowq reproduce --profile $(PROFILE) --jobs $(JOBS)
 
-test: lint       ## lint, types, all tests, docstring examples, and the notebooks under nbval
+test: lint $(ORACLE) ## lint, types, all tests, docstring examples, and the notebooks under nbval
 	$(BIN)/python -m pytest tests lowq_core notebooks --doctest-modules --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 
 lint: setup      ## ruff, mypy, and no outputs in the notebooks' sources
@@ -43,6 +49,7 @@ lab: setup       ## JupyterLab on the notebooks
 
 lock: setup      ## resolve requirements.lock anew from pyproject.toml, and environment.yml with it
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra all --upgrade pyproject.toml -o requirements.lock --quiet
+	echo asmk | $(UV) pip compile --generate-hashes --no-deps --no-emit-index-url --no-header --no-annotate --upgrade - -o requirements-asmk.lock --quiet
 	$(BIN)/python -m lowq_core.reproduce.environment
 
 clean:           ## everything that was made, but not the environment

@@ -43,7 +43,10 @@ def direct_requirements(pyproject: Path = PROJECT / "pyproject.toml") -> list[Re
     project = tomllib.loads(pyproject.read_text())["project"]
     lines = list(project["dependencies"])
     for extra, requirements in project["optional-dependencies"].items():
-        if extra != "all":  # it repeats the others
+        if extra not in (
+            "all",
+            "asmk",
+        ):  # `all` repeats the others; asmk needs a compiler, and only tests use it
             lines += requirements
     return sorted((Requirement(line) for line in lines), key=lambda requirement: requirement.name)
 

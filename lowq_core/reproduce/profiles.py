@@ -23,7 +23,8 @@ class LocalSettings:
         noises: known noises under which variants are compared.
         words, codebook_pictures: visual words, and training pictures that they are made of.
         epochs, queries_per_epoch, pool, negatives, batch: of the training, see `HowTraining`.
-        lr, train_size: learning rate of the trunk, and longer side of the training pictures.
+        lr, train_size: learning rate of the trunk, chosen on `validation`, and longer side of the training
+            pictures.
         whitening_pictures, whitening_features: what the whitening layer is fitted on.
     """
 
@@ -128,7 +129,7 @@ _MINI = LocalSettings(
     pool=100,
     negatives=3,
     batch=5,
-    lr=1e-5,
+    lr=1e-4,
     train_size=160,
     whitening_pictures=100,
     whitening_features=200,
@@ -137,21 +138,21 @@ _MINI = LocalSettings(
 )
 _REAL = LocalSettings(
     backbone="lite0-",
-    dim=64,
+    dim=96,
     size=512,
     scales=(1.414, 1.0, 0.707, 0.5, 0.353),
-    count=600,
+    count=800,
     precision="float32",
     words=8192,
-    codebook_pictures=2000,
-    epochs=3,
-    queries_per_epoch=200,
-    pool=1000,
-    negatives=5,
+    codebook_pictures=600,
+    epochs=1,
+    queries_per_epoch=150,
+    pool=400,
+    negatives=3,
     batch=5,
     lr=1e-5,
-    train_size=320,
-    whitening_pictures=1000,
+    train_size=256,
+    whitening_pictures=400,
     whitening_features=300,
     seeds=(0, 1, 2),
     noises=KNOWN,
@@ -237,7 +238,14 @@ PROFILES = {
             scales=(1.0,),
             shrinkage=0.9,
             local=_REAL,
-            variants=_REAL,
+            variants=replace(
+                _REAL,
+                count=600,
+                codebook_pictures=300,
+                queries_per_epoch=60,
+                pool=200,
+                whitening_pictures=200,
+            ),
             noises=NOISES,
             severities=(5,),
             samples=10_000,

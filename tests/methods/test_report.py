@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from lowq_core.methods.report import LEVELS, MethodReport, mean_over
-from lowq_core.viz.tables import report_table
+from lowq_core.methods.report import LEVELS, MethodReport, mean_over, over_seeds
+from lowq_core.viz.tables import difference_rows, report_table, seed_rows
 
 
 @pytest.fixture
@@ -56,3 +56,41 @@ def test_the_table_prints_a_dash_where_nothing_is_defined(report: MethodReport) 
     assert lines[0].startswith("gem on town")
     assert lines[2].split()[0] == "clean"
     assert lines[2].endswith("-")
+
+
+def seeds(*shifts: float) -> list[MethodReport]:
+    """One report a seed: the same two queries, moved by a number."""
+    return [
+        MethodReport(
+            "how",
+            "town",
+            ("a", "b"),
+            {"clean": {level: np.array([20.0, 60.0]) + shift for level in LEVELS}},
+            {"seed": seed, "profile": "mini"},
+        )
+        for seed, shift in enumerate(shifts)
+    ]
+
+
+def test_over_seeds_is_each_querys_mean(report: MethodReport) -> None:
+    averaged = over_seeds(seeds(0.0, 3.0, 6.0))
+    np.testing.assert_allclose(averaged.per_query["clean"]["hard"], [23.0, 63.0])
+    assert averaged.configuration == {"seed": [0, 1, 2], "profile": "mini"}
+    same = over_seeds([report, report])
+    for level in LEVELS:
+        np.testing.assert_array_equal(same.per_query["jpeg"][level], report.per_query["jpeg"][level])
+
+
+def test_seed_rows_tell_the_spread_over_seeds_from_the_interval_over_queries() -> None:
+    (row,) = seed_rows({"how": seeds(0.0, 3.0, 6.0)}, ["clean"])
+    assert row["row"] == "how"
+    assert row["clean H"] == "43.0 (23-63) ±3.0"
+    (alone,) = seed_rows({"how": seeds(0.0)}, ["clean"])
+    assert alone["clean H"] == "40.0 (20-60)"
+
+
+def test_difference_rows_are_paired() -> None:
+    reports = dict(zip(("base", "same", "better"), seeds(0.0, 0.0, 5.0), strict=True))
+    same, better = difference_rows(reports, "base", ["clean"], ["hard"])
+    assert same == {"row": "same", "clean H": "+0.0 (+0.0 to +0.0)"}
+    assert better == {"row": "better", "clean H": "+5.0 (+5.0 to +5.0)"}
