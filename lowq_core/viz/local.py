@@ -59,18 +59,18 @@ def map_on(
         limits: ends of the colours; those of the values by default.
     """
     numbers = np.asarray(values, float)
-    _show(axis, image, dim=0.6)
+    _show(axis, image.convert("L"), dim=1.0)
     low, high = limits or (float(numbers.min()), float(numbers.max()))
     drawn = axis.imshow(
         numbers,
-        cmap="cividis",
-        alpha=0.75,
+        cmap="viridis",
+        alpha=0.7,
         vmin=low,
         vmax=high,
         extent=(0, image.width, image.height, 0),
         interpolation="nearest",
     )
-    bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+    bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((1.02, 0, 0.04, 1)))  # as high as the picture
     bar.ax.tick_params(labelsize=7)
     axis.set_title(title, fontsize=9)
 
@@ -127,19 +127,19 @@ def match_lines(
     for n, (start, end) in enumerate(zip(left, others, strict=True)):
         good = None if right is None else right[n]
         colour, line = (AMBER, "-") if good is None else (GREEN, "-") if good else (ORANGE, "--")
-        axes[1].add_artist(
-            ConnectionPatch(
-                start,
-                end,
-                "data",
-                "data",
-                axesA=axes[0],
-                axesB=axes[1],
-                color=colour,
-                linestyle=line,
-                linewidth=0.9,
-            )
+        join = ConnectionPatch(
+            start,
+            end,
+            "data",
+            "data",
+            axesA=axes[0],
+            axesB=axes[1],
+            color=colour,
+            linestyle=line,
+            linewidth=0.9,
         )
+        join.set_in_layout(False)  # else the layout makes room for it beside the second picture
+        axes[1].add_artist(join)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -20,7 +20,7 @@ def to_mathml(latex: str, *, block: bool) -> str:
     '<code>\\nosuchmacro{x}</code>'
     """
     try:
-        return tex2mathml(latex.strip(), as_block=block)
+        return str(tex2mathml(latex.strip(), as_block=block)).replace(' accent="true"', "")
     except (MathError, SyntaxError, KeyError):
         return f"<code>{escape(latex)}</code>"
 
