@@ -106,6 +106,7 @@ class HowTraining:
             decay=self.decay,
             seed=self.seed,
             validate_every=self.validate_every,
+            side_by_side=True,
         )
 
 

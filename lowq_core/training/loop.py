@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR
 
 from lowq_core.errors import LowqError
+from lowq_core.extraction.engine import in_parallel
 from lowq_core.training import ranks
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.loader import loaded
@@ -157,15 +160,33 @@ class _Training:
         return total
 
     def _accumulate(self, groups: Sequence[Sequence[Any]]) -> float:
-        """Loss and gradients of a batch, of which this process has `groups`, summed over all processes."""
+        """Loss and gradients of a batch, of which this process has `groups`, summed over all processes.
+
+        Sums are made in the groups' order also where they are computed side by side, so equal runs stay equal
+        bit by bit.
+        """
         total = torch.zeros((), device=self.device)
-        bf16 = self.schedule.precision == "bf16"
-        for group in groups:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.recipe.loss(group)
-            loss.backward()
-            total += loss.detach()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        compute = partial(self._gradients, trained)
+        threads = self.schedule.side_by_side and self.device.type == "cpu"
+        each = in_parallel(compute, groups) if threads else nullcontext(map(compute, groups))
+        with each as results:
+            for loss, gradients in results:
+                total += loss
+                for parameter, gradient in zip(trained, gradients, strict=True):
+                    if gradient is not None:
+                        known = parameter.grad
+                        parameter.grad = gradient if known is None else known.add_(gradient)
         return ranks.sum_gradients(self.model.parameters(), total).item()
+
+    def _gradients(
+        self, trained: Sequence[nn.Parameter], group: Sequence[Any]
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """A group's loss and the gradient of each of `trained`, None where it does not depend on it."""
+        bf16 = self.schedule.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            loss = self.recipe.loss(group)
+        return loss.detach(), torch.autograd.grad(loss, trained, allow_unused=True)
 
     def _check_finite(self, loss: float, epoch: int, step: int) -> None:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]

@@ -47,12 +47,14 @@ class Schedule:
     Attributes:
         epochs: passes over what the recipe gives.
         batch: items for each step of the optimiser.
-        group: items of one forward and backward pass. The groups of a batch follow each other, their
-            gradients are summed; several processes share them out.
+        group: items of one forward and backward pass. The gradients of a batch's groups are summed; threads
+            and several processes share them out.
         decay: factor of the learning rates after each epoch.
         seed: of torch at the start; in epoch e it is seed + e.
         validate_every: epochs from one validation to the next; the last epoch is always validated.
         precision: "float32", or "bf16" to compute the loss under autocast.
+        side_by_side: compute the groups of a batch on a thread each where the network is on a CPU, which is
+            faster than many threads for one small group. For losses that draw no random numbers.
 
     Raises:
         LowqError: a count below 1, a decay that is not above 0, an unknown precision.
@@ -68,6 +70,7 @@ class Schedule:
     seed: int = 0
     validate_every: int = 1
     precision: str = "float32"
+    side_by_side: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "group", "validate_every"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import multiprocessing
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +99,32 @@ def test_seeds(toy: ModuleType, tmp_path: Path) -> None:
     assert drawn == wanted
     torch.manual_seed(99)
     assert torch.rand(1).item() == found  # the caller's generator was left alone
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_side_by_side_are_those_after_each_other(
+    toy: ModuleType, tmp_path: Path, threads: int
+) -> None:
+    before, seen = torch.get_num_threads(), set()
+    first, second = toy.Toy(pause=0.002), toy.Toy(pause=0.002)
+    loss = second.loss
+
+    def watched(group):  # type: ignore[no-untyped-def]
+        seen.add(threading.get_ident())
+        return loss(group)
+
+    second.loss = watched
+    try:
+        torch.set_num_threads(1)
+        run(first, toy.schedule(2), tmp_path / "one")
+        torch.set_num_threads(threads)
+        run(second, dataclasses.replace(toy.schedule(2), side_by_side=True), tmp_path / "other")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert threading.get_ident() not in seen
+    assert same(first.model.state_dict(), second.model.state_dict())
+    assert curve(tmp_path / "one") == curve(tmp_path / "other")
 
 
 @pytest.mark.parametrize("where", [0, 3, 23, 30, 46, 68])
