@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from lowq_core.extraction import fusion
-from lowq_core.extraction.fusion import FusedConv, fuse, lower
+from lowq_core.extraction.fusion import FusedConv, fuse, lower, rounded
 from lowq_core.models.backbone import backbone
 from lowq_core.models.pooling import gem, l2n
 
@@ -92,3 +94,14 @@ def test_orders_of_the_latest_sizes_alone_are_kept() -> None:
                 close(fused(x), conv(x).relu())
                 close(fused(x), conv(x).relu())
     assert len(fused._ordered) <= FusedConv.KEPT
+
+
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 1.0, 300.0]))
+@settings(max_examples=30, deadline=None)
+def test_rounded_weights_keep_each_channels_sum(seed: int, scale: float) -> None:
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(seed)) * scale
+    found = rounded(weight)
+    assert torch.equal(found, found.to(torch.bfloat16).float())
+    step = 2**-7 * weight.abs().amax((1, 2, 3))  # no smaller than the distance of two neighbours in bfloat16
+    assert ((found - weight).abs().amax((1, 2, 3)) <= step).all()
+    assert ((found - weight).double().sum((1, 2, 3)).abs() <= step / 2 + 1e-12).all()
