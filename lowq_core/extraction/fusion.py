@@ -54,7 +54,7 @@ def fuse(body: nn.Module) -> fx.GraphModule:
     return module
 
 
-KEPT_EXACT = 5
+KEPT_EXACT = 4
 """Convolutions, from the pixels on, that `lower` leaves in float32: their errors pass through all others."""
 
 
@@ -62,7 +62,7 @@ def lower(fused: fx.GraphModule) -> fx.GraphModule:
     """`fused` (from `fuse`) changed in place to compute in bfloat16, all but its first convolutions.
 
     Of EfficientNet-Lite0 the second, depthwise, is the one that needs it: its channels have such different gain
-    that rounding its weights alone makes most of the error of the descriptor. All five take a sixth of the time.
+    that rounding its weights alone makes most of the error of the descriptor. All four take a sixth of the time.
     """
     convs = [
         module for module in map(partial(_called, fused), fused.graph.nodes) if isinstance(module, FusedConv)
