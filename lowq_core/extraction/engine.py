@@ -141,16 +141,17 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> Iterator[Iter
     workers = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "lowq-extract", initializer=partial(torch.set_num_threads, 1))
     try:
-        yield _in_order(pool, function, items, ahead=2 * workers)
+        yield in_order(pool, function, items, ahead=2 * workers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(workers)
         release_memory()
 
 
-def _in_order(
+def in_order(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
 ) -> Iterator[R]:
+    """`function` of each item on the threads of `pool`, in order; at most `ahead` items are under way."""
     todo = iter(items)
     under_way: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(todo, ahead))
     while under_way:

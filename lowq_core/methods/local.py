@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.errors import LowqError
 from lowq_core.evaluation.protocols import evaluate
 from lowq_core.extraction.local import LocalConfig, extract_local
 from lowq_core.extraction.local_features import LocalFeatures
@@ -18,7 +17,7 @@ from lowq_core.methods.data import training_tuples
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.grammar import LocalMethod
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
-from lowq_core.methods.say import SHOWN_FROM, to_stderr
+from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import save_how
 from lowq_core.models.how_config import HowConfig
@@ -47,7 +46,7 @@ class LocalPipeline:
     profile: Profile
     store: Store
     strict: bool = False
-    say: Callable[[str], None] = to_stderr
+    say: Say = to_stderr
 
     def network(self, method: LocalMethod) -> Path:
         """The file of the network, for `load_how`; trained once on the profile's training pictures."""
@@ -114,15 +113,12 @@ class LocalPipeline:
                 config,
                 out,
                 strict=strict,
-                progress=self.say is to_stderr and len(pictures) > SHOWN_FROM,
+                progress=shows_progress(self.say, len(pictures)),
             ),
             resume=True,
         )
         found = LocalFeatures.open(folder)
-        for name, reason in found.failed.items():
-            if strict:  # the step may have been kept by a run that was not
-                raise LowqError(reason)
-            self.say(f"left out: {name}: {reason}")
+        tell_failed(found.failed, strict, self.say)
         return found
 
     def codebook(self, method: LocalMethod) -> Codebook:

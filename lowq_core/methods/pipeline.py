@@ -26,7 +26,7 @@ from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.grammar import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
-from lowq_core.methods.say import SHOWN_FROM, to_stderr
+from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.methods.say import quiet as quiet
 from lowq_core.models.checkpoints import load_checkpoint
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
@@ -57,7 +57,7 @@ class Pipeline:
     embed: EmbedConfig
     store: Store
     strict: bool = False
-    say: Callable[[str], None] = to_stderr
+    say: Say = to_stderr
 
     @classmethod
     def for_profile(
@@ -66,7 +66,7 @@ class Pipeline:
         *,
         store: Store | None = None,
         strict: bool = False,
-        say: Callable[[str], None] = to_stderr,
+        say: Say = to_stderr,
         **embed: Any,
     ) -> Pipeline:
         """The pipeline of a profile (default: `real` where LOWQ_DATA is set, else `mini`).
@@ -201,9 +201,6 @@ class Pipeline:
             self._configuration(method, noises),
         )
 
-    def _shows_progress(self, pictures: Sequence[Picture]) -> bool:
-        return len(pictures) > SHOWN_FROM and self.say is to_stderr
-
     def _embed_config(self, method: Method) -> tuple[EmbedConfig, str]:
         """The embedding's configuration, and which of its heads `method` takes."""
         if method.checkpoint is None:
@@ -236,15 +233,12 @@ class Pipeline:
             inputs={"pictures": pictures_digest(pictures)} | weights,
             code=["lowq_core.extraction.extract"],
             make=lambda out: extract(
-                pictures, config, out, strict=strict, progress=self._shows_progress(pictures)
+                pictures, config, out, strict=strict, progress=shows_progress(self.say, len(pictures))
             ),
             resume=True,
         )
         features = _undamaged(folder, lambda: Features.open(folder / head))
-        for name, reason in features.failed.items():
-            if strict:  # the step may have been kept by a run that was not
-                raise LowqError(reason)
-            self.say(f"left out: {name}: {reason}")
+        tell_failed(features.failed, strict, self.say)
         return np.asarray(features.descriptors)
 
     def _configuration(self, method: Method, noises: Mapping[str, Sequence[int]] | None) -> dict[str, Any]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+
+from lowq_core.errors import LowqError
+
+Say = Callable[[str], None]
 
 SHOWN_FROM = 300
 """Pictures from which on a bar shows the progress, where words go to stderr."""
@@ -15,3 +20,21 @@ def to_stderr(words: str) -> None:
 
 def quiet(words: str) -> None:
     """Say nothing: for notebooks, whose outputs are kept."""
+
+
+def shows_progress(say: Say, pictures: int) -> bool:
+    """Whether a bar is worth showing: many pictures, and somebody who reads stderr."""
+    return pictures > SHOWN_FROM and say is to_stderr
+
+
+def tell_failed(failed: Mapping[str, str], strict: bool, say: Say) -> None:
+    """Tell of the pictures that could not be read, reason by name.
+
+    Raises:
+        LowqError: with `strict`, the first of them. Extraction would have raised it, but the step may have been
+            kept by a run that was not strict.
+    """
+    for name, reason in failed.items():
+        if strict:
+            raise LowqError(reason)
+        say(f"left out: {name}: {reason}")

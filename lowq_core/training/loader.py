@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeVar
+
+from lowq_core.extraction.engine import in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,17 +28,6 @@ def loaded(load: Callable[[T], R], items: Sequence[T], ahead: int = 4) -> Iterat
     """
     pool = ThreadPoolExecutor(min(ahead, os.cpu_count() or 1), "lowq-load")
     try:
-        yield _in_order(pool, load, items, ahead)
+        yield in_order(pool, load, items, ahead)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, load: Callable[[T], R], items: Sequence[T], ahead: int
-) -> Iterator[R]:
-    todo = iter(items)
-    under_way: deque[Future[R]] = deque(pool.submit(load, item) for item in islice(todo, ahead))
-    while under_way:
-        result = under_way.popleft().result()
-        under_way.extend(pool.submit(load, item) for item in islice(todo, 1))
-        yield result
