@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from lowq_core.data.benchmark import Benchmark
-from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.errors import LowqError
 from lowq_core.evaluation.protocols import evaluate
@@ -29,23 +27,7 @@ from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.retriever import ASMK
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def town(tiny: Path) -> Benchmark:
-    return load_benchmark(tiny / "gnd_tiny.json")
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

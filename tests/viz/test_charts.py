@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from PIL import Image
 
 from lowq_core.viz.charts import intervals, lines, number_grid
 from lowq_core.viz.ranks import FRAMES, Tile, rank_list
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    matplotlib.use("Agg")
-    before = dict(matplotlib.rcParams)
-    yield
-    plt.close("all")
-    assert dict(matplotlib.rcParams) == before
 
 
 def test_rank_list_frames_by_mark_and_signs_without_colour() -> None:
