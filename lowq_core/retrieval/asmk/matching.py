@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowq_core.errors import LowqError
+from lowq_core.images import Box
 from lowq_core.retrieval.asmk.aggregation import Cells, aggregate
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.kernel import binarise, code_bits, normalise, on_grid, selectivity
-
-Box = tuple[float, float, float, float]
 
 
 class WordMatch(NamedTuple):
