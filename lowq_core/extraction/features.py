@@ -24,8 +24,6 @@ from lowq_core.errors import LowqError
 from lowq_core.extraction.rows import Rows, as_rows
 from lowq_core.files import sha256, write_bytes, write_text
 
-__all__ = ["Features", "PartStore", "Rows"]
-
 MANIFEST = "manifest.json"
 GLOBAL = "global"
 

@@ -83,7 +83,8 @@ class LocalEngine:
     Raises:
         LowqError: no GPU for `cuda`; weights that are not finite.
 
-    >>> from lowq_core.models.how import HowConfig, how
+    >>> from lowq_core.models.how import how
+    >>> from lowq_core.models.how_config import HowConfig
     >>> engine = LocalEngine(how(HowConfig(dim=16)), LocalConfig("unsaved", scales=(1.0,), count=5))
     >>> engine(np.zeros((64, 96, 3), np.uint8)).xy.shape
     (5, 2)

@@ -28,11 +28,8 @@ from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.models.embedder import check_scales
 from lowq_core.models.graph_refinement import GraphRefinement, GraphVariant
 from lowq_core.models.how_config import HowConfig
-from lowq_core.models.local_whitening import fit_local_whitening
 from lowq_core.models.pooling import l2n
 from lowq_core.models.smoothing import AverageSmoothing, LearnableSmoothing
-
-__all__ = ["HOW", "SCALES", "HowConfig", "HowMaps", "LocalTensors", "fit_local_whitening", "how"]
 
 SCALES = (2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25)
 """Scales at which the published networks extract."""

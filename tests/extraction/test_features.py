@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
 from lowq_core.extraction import features
-from lowq_core.extraction.features import Features, PartStore, Rows
+from lowq_core.extraction.features import Features, PartStore
+from lowq_core.extraction.rows import Rows
 
 DATA = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 MANIFEST = {"names": [f"p{i}" for i in range(7)], "part_size": 3, "dim": 4}

@@ -17,7 +17,7 @@ from PIL import Image
 from lowq_core.degrade import Noise
 from lowq_core.errors import LowqError
 from lowq_core.extraction import features
-from lowq_core.extraction.features import Features, Rows
+from lowq_core.extraction.features import Features
 from lowq_core.extraction.local import (
     LocalConfig,
     LocalEngine,
@@ -26,9 +26,11 @@ from lowq_core.extraction.local import (
     extract_local,
     local_engine_for,
 )
+from lowq_core.extraction.rows import Rows
 from lowq_core.images import Picture, to_array
-from lowq_core.models.how import HowConfig, how
+from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import load_how, save_how
+from lowq_core.models.how_config import HowConfig
 
 SCALES = (1.0, 0.5)
 

@@ -16,7 +16,9 @@ from lowq_core.errors import LowqError
 from lowq_core.models import local_whitening
 from lowq_core.models.backbone import Backbone
 from lowq_core.models.context import Refined
-from lowq_core.models.how import HOW, HowConfig, fit_local_whitening, how
+from lowq_core.models.how import HOW, how
+from lowq_core.models.how_config import HowConfig
+from lowq_core.models.local_whitening import fit_local_whitening
 
 CONTEXTS = ("none", "gcn", "gcn_reweight", "solar", "self_attention")
 

@@ -18,8 +18,10 @@ from lowq_core.errors import LowqError
 from lowq_core.images import to_array
 from lowq_core.losses.contrastive import contrastive_loss
 from lowq_core.models.backbone import Backbone
-from lowq_core.models.how import HOW, HowConfig, fit_local_whitening, how
+from lowq_core.models.how import HOW, how
 from lowq_core.models.how_checkpoints import load_how
+from lowq_core.models.how_config import HowConfig
+from lowq_core.models.local_whitening import fit_local_whitening
 from lowq_core.training import how as training_how
 from lowq_core.training import how_recipe
 from lowq_core.training.folder import RunFolder
