@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
-from lowq_core.extraction.fusion import fuse, lower
+from lowq_core.extraction.fusion import fuse
+from lowq_core.extraction.lowering import lower, pink_noise
 from lowq_core.extraction.memory import keep_freed_memory, release_memory
 from lowq_core.models.backbone import Backbone, weights_digest
 from lowq_core.models.embedder import Embedder, rescale
@@ -96,8 +97,9 @@ def device_of(engine: str) -> str:
 
 def speed_up(trunk: Backbone, precision: str) -> None:
     """Fuse the layers of `trunk` in place and, with `bf16`, lower their precision."""
-    fused = fuse(trunk.body)
-    trunk.body = lower(fused) if precision == "bf16" else fused
+    trunk.body = fuse(trunk.body)
+    if precision == "bf16":
+        lower(trunk.body, (pink_noise() - trunk.mean) / trunk.std)
 
 
 def as_tensor(pixels: NDArray[np.uint8], device: str) -> Tensor:

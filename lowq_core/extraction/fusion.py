@@ -11,7 +11,6 @@ import copy
 import operator
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -54,50 +53,13 @@ def fuse(body: nn.Module) -> fx.GraphModule:
     return module
 
 
-KEPT_EXACT = 4
-"""Convolutions, from the pixels on, that `lower` leaves in float32: their errors pass through all others."""
-
-
-def lower(fused: fx.GraphModule) -> fx.GraphModule:
-    """`fused` (from `fuse`) changed in place to compute in bfloat16, all but its first convolutions.
-
-    Of EfficientNet-Lite0 the second, depthwise, is the one that needs it: its channels have such different gain
-    that rounding its weights alone makes most of the error of the descriptor. All four take a sixth of the time.
-    """
-    convs = [
-        module for module in map(partial(_called, fused), fused.graph.nodes) if isinstance(module, FusedConv)
-    ]
-    for conv in convs[KEPT_EXACT:]:
-        conv.conv.weight.data = rounded(conv.conv.weight.data)
-        conv.to(torch.bfloat16)
-    return fused
-
-
-def rounded(weight: Tensor) -> Tensor:
-    """(C, ...) float32 weights as numbers that bfloat16 has, each channel's sum kept but for the last rounding.
-
-    What rounding takes from one weight is given to the next. Activations are not negative and have a mean, so
-    equally signed errors would add up to a shift of the whole channel; it takes a sixth off a descriptor's error.
-
-    >>> weight = torch.full((1, 100), 1.003)
-    >>> rounded(weight).sum().item(), weight.bfloat16().float().sum().item()
-    (100.296875, 100.0)
-    """
-    rows = weight.double().flatten(1)
-    result, carried = torch.empty_like(rows), rows.new_zeros(len(rows))
-    for column in range(rows.shape[1]):
-        wanted = rows[:, column] + carried
-        result[:, column] = wanted.to(torch.bfloat16)
-        carried = wanted - result[:, column]
-    return result.view_as(weight).to(weight.dtype)
-
-
 class FusedConv(nn.Module):
     """Convolution, then a sum with `other` where given, then ReLU or ReLU6 where there is one, in one go.
 
-    Inputs are brought to the precision of the weights. oneDNN reorders weights for each size of the input, at
-    every call; the orders of the latest sizes are kept instead, which is a tenth of the time where sizes
-    repeat (scales of one picture, pictures of one camera) and costs nothing where they do not.
+    Inputs are brought to the precision of the weights; oneDNN leaves the bias in float32. It reorders weights
+    for each size of the input, at every call; the orders of the latest sizes are kept instead, which is a tenth
+    of the time where sizes repeat (scales of one picture, pictures of one camera) and costs nothing where they
+    do not.
     """
 
     KEPT = 6  # three scales, upright and lying; each takes the memory of the weights once more
@@ -119,7 +81,8 @@ class FusedConv(nn.Module):
         if isinstance(c, Conv2dSame):
             x, padding = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation)), (0, 0)
         if not _has_onednn(x):
-            y = F.conv2d(x, c.weight, c.bias, c.stride, padding, c.dilation, c.groups)
+            bias = None if c.bias is None else c.bias.to(x.dtype)
+            y = F.conv2d(x, c.weight, bias, c.stride, padding, c.dilation, c.groups)
             return _PLAIN[self.kind](y if other is None else y + other)
         conv = torch.ops.mkldnn._convolution_pointwise
         common = (self._weight(x, padding), c.bias, padding, c.stride, c.dilation, c.groups)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from lowq_core.extraction import fusion
-from lowq_core.extraction.fusion import FusedConv, fuse, lower, rounded
+from lowq_core.extraction.fusion import FusedConv, fuse
 from lowq_core.models.backbone import backbone
-from lowq_core.models.pooling import gem, l2n
 
 
 def lively(name: str) -> nn.Module:
@@ -46,7 +43,6 @@ def test_same_map(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPa
         # Without the operator of oneDNN (other builds of torch, GPUs) the plain path runs.
         monkeypatch.setattr(fusion, "_has_onednn", lambda x: False)
         close(fused(x), want)
-        assert l2n(gem(fused(x)) - l2n(gem(want)), dim=0).isfinite().all()
     assert all(torch.equal(value, before[key]) for key, value in body.state_dict().items())
 
 
@@ -74,16 +70,6 @@ def test_output_that_is_read_twice_is_left_alone() -> None:
         close(fuse(net)(x), net(x))
 
 
-@torch.inference_mode()
-def test_bf16_is_near() -> None:
-    body = lively("resnet18")
-    lowered = lower(fuse(body))
-    x = torch.randn(1, 3, 96, 96)
-    assert {p.dtype for p in lowered.parameters()} == {torch.float32, torch.bfloat16}
-    # bfloat16 keeps 8 bits: each of some 20 layers may be off by 2^-9 of its size.
-    assert torch.linalg.vector_norm(l2n(gem(lowered(x).float())) - l2n(gem(body(x)))) < 20 * 2**-9
-
-
 def test_orders_of_the_latest_sizes_alone_are_kept() -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1)
     fused = FusedConv(conv, nn.ReLU())
@@ -94,14 +80,3 @@ def test_orders_of_the_latest_sizes_alone_are_kept() -> None:
                 close(fused(x), conv(x).relu())
                 close(fused(x), conv(x).relu())
     assert len(fused._ordered) <= FusedConv.KEPT
-
-
-@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 1.0, 300.0]))
-@settings(max_examples=30, deadline=None)
-def test_rounded_weights_keep_each_channels_sum(seed: int, scale: float) -> None:
-    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(seed)) * scale
-    found = rounded(weight)
-    assert torch.equal(found, found.to(torch.bfloat16).float())
-    step = 2**-7 * weight.abs().amax((1, 2, 3))  # no smaller than the distance of two neighbours in bfloat16
-    assert ((found - weight).abs().amax((1, 2, 3)) <= step).all()
-    assert ((found - weight).double().sum((1, 2, 3)).abs() <= step / 2 + 1e-12).all()
