@@ -68,6 +68,7 @@ class Backbone(nn.Module):
         stride: pixels of the input a cell of the map stands for.
         mean, std: per-channel normalisation of RGB in 0..1.
         body: the network on normalised input.
+        refine: what the map goes through at the end, AdapNet's compensation block say; nothing as a rule.
     """
 
     mean: Tensor
@@ -85,14 +86,31 @@ class Backbone(nn.Module):
         super().__init__()
         self.name, self.channels, self.stride = name, channels, stride
         self.body = body
+        self.refine: nn.Module = nn.Identity()
         self._same = any(isinstance(module, Conv2dSame) for module in body.modules())
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, C, ceil(H / stride), ceil(W / stride)); `lite0-` alone is signed."""
-        map_: Tensor = self.body((x - self.mean) / self.std)
+        map_: Tensor = self.refine(self.body((x - self.mean) / self.std).to(x.dtype))
         return map_
+
+    def stages(self) -> list[nn.ModuleList]:
+        """The layers of `body` in order, stage by stage: the stem, each block of layers, the head if there is one.
+
+        >>> [len(stage) for stage in backbone("resnet18", weights="random").stages()]
+        [4, 1, 1, 1, 1]
+        """
+        found = [nn.ModuleList()]
+        for name, layer in self.body.named_children():
+            if name == "blocks":
+                found += [nn.ModuleList([block]) for block in layer.children()] + [nn.ModuleList()]
+            elif name.startswith("layer"):
+                found.append(nn.ModuleList([layer]))
+            else:
+                found[-1].append(layer)
+        return [stage for stage in found if len(stage)]
 
     def centres(self, length: int) -> Tensor:
         """(ceil(length / stride),) float32: the middle of what each cell along a side of `length` pixels sees.

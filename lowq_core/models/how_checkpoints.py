@@ -9,14 +9,10 @@ numbers the trunk's layers (`features.4.0.conv1.weight`, ...) and calls the whit
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lowq_core.errors import LowqError
@@ -24,8 +20,9 @@ from lowq_core.models.backbone import Backbone, backbone, load_into
 from lowq_core.models.checkpoints import read_checkpoint, trunk_key
 from lowq_core.models.how import HOW
 from lowq_core.models.how_config import HowConfig
+from lowq_core.models.saved import read_network, save_network
 
-_KEY = "lowq how"
+_KIND = "how"
 
 
 def save_how(model: HOW, path: str | Path) -> None:
@@ -36,24 +33,12 @@ def save_how(model: HOW, path: str | Path) -> None:
     Raises:
         LowqError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
     described = {
         "config": dataclasses.asdict(model.config),
         "mean": model.trunk.mean.flatten().tolist(),
         "std": model.trunk.std.flatten().tolist(),
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry only: safetensors writes several in an order that changes from run to run.
-        save_file(state, temporary, metadata={_KEY: json.dumps(described)})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LowqError(f"{path}: cannot be written ({reason}); make room or choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_network(model, _KIND, described, path)
 
 
 def load_how(path: str | Path) -> HOW:
@@ -70,15 +55,13 @@ def load_how(path: str | Path) -> HOW:
 
 
 def _load_own(path: Path) -> HOW:
+    described, state = read_network(path, _KIND)
     try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})[_KEY])
         config = HowConfig(**described["config"])
         mean, std = (tuple(float(v) for v in described[name]) for name in ("mean", "std"))
-        state = load_file(path)
     except LowqError as error:
         raise LowqError(f"{path}: {error}") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+    except (KeyError, TypeError, ValueError):
         raise LowqError(f"{path}: not a saved HOW network; train one and save it again") from None
     return _filled(config, mean, std, state, path)
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lowq_core.errors import LowqError
-from lowq_core.models import how_checkpoints
+from lowq_core.models import saved
 from lowq_core.models.backbone import weights_digest
 from lowq_core.models.how import HOW, how
 from lowq_core.models.how_checkpoints import load_how, save_how
@@ -185,7 +185,7 @@ def test_own_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monke
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(how_checkpoints.os, "replace", full)
+    monkeypatch.setattr(saved.os, "replace", full)
     with pytest.raises(LowqError, match=r"cannot be written \(No space left on device\)"):
         save_how(model, file)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
