@@ -189,12 +189,12 @@ class DataCheck:
     """Which files a data set consists of, where they are expected, and what is wrong with those found."""
 
     name: Positional[str]
-    """Name of the data set."""
+    """Name of the data set, or the folder of a noise benchmark."""
     root: Path | None = None
     """Folder of the data sets (default: LOWQ_DATA)."""
 
     def run(self) -> int:
-        from lowq_core.data.catalogue import check
+        from lowq_core.methods.noise_sets import check
 
         expected = check(self.name, self.root)
         for item in expected:
@@ -219,13 +219,36 @@ class DataFetch:
 
 
 @dataclass(frozen=True)
+class DataMake:
+    """Make a noise benchmark: the queries of a benchmark, cropped and degraded, as PNG with a manifest."""
+
+    name: Positional[str]
+    """noise-BENCHMARK: a benchmark's name, or the path of a ground truth."""
+    images: Path | None = None
+    """Folder of the pictures, where the ground truth does not lie beside them."""
+    out: Path | None = None
+    """Folder to write to; what it holds already is kept (default: one in the store)."""
+    noises: tuple[str, ...] = ("all",)
+    """known, held_out, all, or names (see `lowq list degradations`)."""
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """How strong, each from 1 to 5."""
+
+    def run(self) -> int:
+        from lowq_core.methods.noise_sets import make
+
+        print(make(self.name, self.images, self.out, self.noises, self.severities))
+        return 0
+
+
+@dataclass(frozen=True)
 class Data:
-    """Data sets: list, check, fetch."""
+    """Data sets: list, check, fetch, make."""
 
     action: (
         Annotated[DataList, subcommand("list", prefix_name=False)]
         | Annotated[DataCheck, subcommand("check", prefix_name=False)]
         | Annotated[DataFetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[DataMake, subcommand("make", prefix_name=False)]
     )
 
     def run(self) -> int:
