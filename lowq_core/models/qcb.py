@@ -30,15 +30,16 @@ class QCBConfig:
         1  3          4  1, 3, 5, 7
         2  3, 7       8  1, 3, 5, 7, plain and with dilation 2
 
-    so fewer branches are a part of more. (A kernel of side 1 has nothing to dilate: the two branches of that
-    side differ by their weights only.)
+    so fewer branches are a part of more, and branch k keeps its kernel. (A kernel of side 1 has nothing to
+    dilate: the two branches of that side differ by their weights only.)
 
     Attributes:
         channels: C of the trunk's map.
         branches: K; one for each known noise.
         width: channels between the two 1x1 convolutions of a branch, and hidden units of the gate. It sets
-            the cost: 32 adds less than 15 % to the time of Lite0 even where that is fused.
-        gate: "softmax", where branches compete and a sums to 1, or "sigmoid", where each is on or off by itself.
+            the cost: with 32, eight branches add some 8 % to the time of Lite0 where that is fused, with 64 10 %.
+        gate: "softmax", where branches compete and a sums to 1, or "sigmoid", where each is on or off by itself
+            and all can be off. A single branch with softmax always has a = 1.
         kernels: (side, dilation) of each branch; the first `branches` count.
 
     Raises:
@@ -94,8 +95,10 @@ class QCB(nn.Module):
 
     norm is group normalisation, over one branch's channels and cells of one picture. Training leaves the
     statistics of batch normalisation as they were (`lowq_core.training.loop.freeze_statistics`), so a new
-    layer of that kind would never learn its own. Nothing but the gate depends on the scale of F, and no
-    picture on the others of its batch.
+    layer of that kind would never learn its own. No picture depends on its batch, and N_k does not change
+    with the scale of F, as long as that is not near 0.
+
+    F_c can be negative where F is not; `lowq_core.models.pooling.GeM` takes such cells for its least value.
 
     Reconstruction: of the paper (AdapNet, arXiv 2405.17718) we had the abstract and reviews. They tell of
     several kernels that extract noise-specific features, of selective fusion with the low-quality feature and

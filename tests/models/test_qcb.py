@@ -128,7 +128,7 @@ def test_by_hand() -> None:
             for parameter in block.parameters():
                 parameter.zero_()
             block.reduce.weight[0] = 1.0
-            block.branches[0].weight.fill_(1.0)
+            block.get_parameter("branches.0.weight").fill_(1.0)
             block.norm.weight.fill_(1.0)
             block.expand.weight.fill_(2.0)
             block.gamma.fill_(0.5)
@@ -227,7 +227,7 @@ def test_order_of_the_branches_does_not_matter(order: list[int], gate: Gate) -> 
     rows = torch.tensor([k * width + w for k in order for w in range(width)])
     state = dict(block.state_dict())
     for i, k in enumerate(order):
-        state[f"branches.{i}.weight"] = block.branches[k].weight.detach()
+        state[f"branches.{i}.weight"] = block.get_parameter(f"branches.{k}.weight").detach()
     for name in ("norm.weight", "norm.bias"):
         state[name] = state[name][rows]
     state["expand.weight"] = state["expand.weight"][:, rows]
@@ -245,8 +245,8 @@ def test_mirrored_maps_and_kernels_give_the_mirrored_map(seed: int, axes: tuple[
     block, x = lively(QCBConfig(4, 8, 2), seed), maps(1, 4, 5, 3, seed=seed)
     wanted = block(x).flip(axes)
     with torch.no_grad():
-        for branch in block.branches:
-            branch.weight.copy_(branch.weight.flip(axes))
+        for kernel in block.branches.parameters():
+            kernel.copy_(kernel.flip(axes))
     torch.testing.assert_close(block(x.flip(axes)), wanted)
 
 
