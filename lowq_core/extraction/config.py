@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowq_core.errors import LowqError
+from lowq_core.models.adapnet import AdapNet
+from lowq_core.models.adapnet_checkpoints import is_adapnet, load_adapnet
 from lowq_core.models.backbone import BACKBONES, backbone
 from lowq_core.models.checkpoints import is_checkpoint, load_checkpoint
 from lowq_core.models.embedder import Embedder, check_heads, check_scales
@@ -29,8 +31,8 @@ class EmbedConfig:
             about 1e-2 away.
         engine: `torch` (processor), `cuda`, or `openvino` (extra `lowq[openvino]`; compiles once for each
             picture size, so it pays where sizes repeat).
-        weights: None for the ImageNet weights, a path to a state dict or to a published GeM checkpoint, or
-            `"random"`; see `lowq_core.models`.
+        weights: None for the ImageNet weights, a path to a state dict, to a published GeM checkpoint or to a
+            network that `lowq_core.training.adapnet` trained, or `"random"`; see `lowq_core.models`.
 
     Raises:
         LowqError: unknown backbone, head, precision or engine; size, p or scale out of range.
@@ -71,13 +73,26 @@ class EmbedConfig:
         Raises:
             LowqError: weights missing, or not of this backbone.
         """
-        if self.weights is None or self.weights == "random" or not is_checkpoint(self.weights):
+        if self.weights is None or self.weights == "random" or not _is_whole(self.weights):
             trunk = backbone(self.backbone, self.weights)
             return Embedder(trunk, self.heads, self.p, self.scales).eval()
+        if is_adapnet(self.weights):
+            return self._of_adapnet(load_adapnet(self.weights))
         checkpoint = load_checkpoint(Path(self.weights), self.heads, self.scales)
-        if checkpoint.architecture != self.backbone:
-            raise LowqError(
-                f"{self.weights}: is a {checkpoint.architecture}, but backbone is {self.backbone}; "
-                f"set one to the other"
-            )
+        self._check_backbone(checkpoint.architecture)
         return checkpoint.embedder
+
+    def _of_adapnet(self, network: AdapNet) -> Embedder:
+        self._check_backbone(network.config.backbone)
+        return Embedder(network.trunk, self.heads, network.pool.p.item(), self.scales).eval()
+
+    def _check_backbone(self, name: str) -> None:
+        if name != self.backbone:
+            raise LowqError(
+                f"{self.weights}: is a {name}, but backbone is {self.backbone}; set one to the other"
+            )
+
+
+def _is_whole(weights: str) -> bool:
+    """Whether the file holds more than the weights of a trunk."""
+    return is_adapnet(weights) or is_checkpoint(weights)

@@ -23,6 +23,14 @@ WHITENINGS = {
     "pcaw": "PCA whitening, fitted on the profile's training pictures",
     "lw": "learned whitening from pairs of the same landmark, fitted on the profile's training pictures (Lw)",
 }
+TUNED = {
+    "finetuned": "trunk trained on the profile's clean pictures",
+    "augmented": "trunk trained on them with degradations as augmentation",
+    "distilled": "trunk trained to say of degraded copies what it said of the clean pictures",
+    "qcb": "augmented, with AdapNet's quality compensation block and InfoNCE",
+    "ngb": "augmented, with AdapNet's margin by quality (NoiRetrieval)",
+    "adapnet": "AdapNet: both",
+}
 HOW = {"how": "HOW local descriptors searched by ASMK, trained on the profile's training pictures"}
 LOCAL_PARTS = {
     "asmk": "the aggregated selective match kernel, which always searches: may be left out",
@@ -44,21 +52,39 @@ _SMOOTHING = re.compile(r"(?P<kind>smoothing|average)(?P<kernel>\d+)(?:-(?P<mode
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """A trunk trained for bad pictures.
+
+    Attributes:
+        row: a key of `TUNED`, see `lowq_core.training.adapnet.ROWS`.
+        seed: of the training.
+        changes: fields of `AdapNetTraining` (or `branches`) that differ from the profile's and the row's.
+    """
+
+    row: str
+    seed: int = 0
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Method:
     """A retrieval system of global descriptors, part by part.
 
     Attributes:
         embedding: a key of `EMBEDDINGS`, or the path of a published checkpoint.
         whitening: a key of `WHITENINGS`, or None.
+        tuned: how the trunk is trained; None leaves it as ImageNet made it.
     """
 
     embedding: str = "gem"
     whitening: str | None = None
+    tuned: Tuned | None = None
 
     @property
     def name(self) -> str:
-        """The short name, as typed: `gem+lw`."""
-        return self.embedding if self.whitening is None else f"{self.embedding}+{self.whitening}"
+        """The short name, as typed: `gem+adapnet+lw`; seeds and changes share one."""
+        parts = (self.embedding, self.tuned and self.tuned.row, self.whitening)
+        return "+".join(part for part in parts if part)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -68,7 +94,7 @@ class Method:
     @property
     def trained(self) -> bool:
         """Whether a part of it is fitted on training pictures before it can be used."""
-        return self.whitening is not None
+        return self.whitening is not None or self.tuned is not None
 
 
 @dataclass(frozen=True)
@@ -129,23 +155,27 @@ def parse_method(text: str) -> Method | LocalMethod:
 
 
 def _global(text: str, parts: list[str]) -> Method:
-    embedding, whitening = None, None
+    embedding, whitening, tuned = None, None, None
     for part in parts:
         if part in EMBEDDINGS or _looks_like_a_file(part):
             embedding = _once(text, embedding, part, "embedding")
         elif part in WHITENINGS:
             whitening = _once(text, whitening, part, "whitening")
+        elif part in TUNED:
+            tuned = _once(text, tuned, part, "training")
         elif part in LOCAL_PARTS or _SMOOTHING.fullmatch(part):
             raise LowqError(f"--method {text}: {part} is a part of how; write how+{part}")
         else:
             raise LowqError(
                 f"--method {text}: there is no {part or 'empty part'!r}; join one of {', '.join(EMBEDDINGS)} "
-                f"(or a checkpoint's path) and at most one of {', '.join(WHITENINGS)} with +, "
-                f"or how and its parts (see `lowq list methods`)"
+                f"(or a checkpoint's path) and at most one of {', '.join(TUNED)} and one of "
+                f"{', '.join(WHITENINGS)} with +, or how and its parts (see `lowq list methods`)"
             )
     if embedding is not None and embedding not in EMBEDDINGS:
         _must_exist(embedding)
-    return Method(embedding or "gem", whitening)
+        if tuned is not None:
+            raise LowqError(f"--method {text}: a checkpoint is trained already; leave {tuned} out")
+    return Method(embedding or "gem", whitening, Tuned(tuned) if tuned else None)
 
 
 def _local(text: str, parts: list[str]) -> LocalMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, WHITENINGS
+from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, TUNED, WHITENINGS
 
 Kind = Literal["methods", "benchmarks", "degradations", "notebooks", "profiles"]
 
@@ -18,8 +18,9 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     """
     if kind == "methods":
         whitenings = [(f"+{name}", what) for name, what in WHITENINGS.items()]
+        tuned = [(f"+{name}", what) for name, what in TUNED.items()]
         local = [(f"how+{name}", what) for name, what in LOCAL_PARTS.items()]
-        return [*EMBEDDINGS.items(), *whitenings, *HOW.items(), *local]
+        return [*EMBEDDINGS.items(), *tuned, *whitenings, *HOW.items(), *local]
     if kind == "degradations":
         return _degradations()
     if kind == "benchmarks":

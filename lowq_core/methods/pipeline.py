@@ -28,6 +28,7 @@ from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
 from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.methods.say import quiet as quiet
+from lowq_core.methods.tuned import TunedNetworks
 from lowq_core.models.checkpoints import load_checkpoint
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import Profile, profile
@@ -203,6 +204,9 @@ class Pipeline:
 
     def _embed_config(self, method: Method) -> tuple[EmbedConfig, str]:
         """The embedding's configuration, and which of its heads `method` takes."""
+        if method.tuned is not None:
+            network = TunedNetworks(self.profile, self.store, self.say).network(method.tuned)
+            return replace(self.embed, weights=str(network)), method.embedding
         if method.checkpoint is None:
             return self.embed, method.embedding
         architecture, head = _published(method.checkpoint, *stamp(method.checkpoint))
@@ -242,11 +246,15 @@ class Pipeline:
         return np.asarray(features.descriptors)
 
     def _configuration(self, method: Method, noises: Mapping[str, Sequence[int]] | None) -> dict[str, Any]:
+        config = self._embed_config(method)[0]
+        if method.tuned:
+            config = replace(config, weights=None)  # where the store keeps them says nothing
         return {
             "method": method.name,
             "profile": self.profile.name,
             "train": self.profile.train if method.trained else None,
-            "embed": asdict(self._embed_config(method)[0]),
+            "embed": asdict(config),
+            "tuned": method.tuned and asdict(method.tuned),
             "noises": {name: list(levels) for name, levels in (noises or {}).items()},
         }
 

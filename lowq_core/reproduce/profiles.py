@@ -51,6 +51,21 @@ class LocalSettings:
 
 
 @dataclass(frozen=True)
+class TunedSettings:
+    """How a profile trains trunks for bad pictures (AdapNet and its comparators): fields of `AdapNetTraining`."""
+
+    size: int
+    epochs: int
+    pictures_per_epoch: int
+    batch: int
+    group: int
+    lr: float
+    frozen: int
+    decay: float = 0.9
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
 class Profile:
     """One way to run every notebook.
 
@@ -67,6 +82,7 @@ class Profile:
         shrinkage: how far whitenings are pulled towards doing nothing, 0 to 1; chosen on `validation`.
         local: what is particular to local features.
         variants: the same where many networks are trained and compared with each other.
+        tuned: what is particular to training a trunk for bad pictures.
         noises, severities: degradations of the queries that are averaged, in the order of the tables.
         samples: resamples of a bootstrap interval.
         seeds: one training run each.
@@ -87,6 +103,7 @@ class Profile:
     shrinkage: float
     local: LocalSettings
     variants: LocalSettings
+    tuned: TunedSettings
     noises: tuple[str, ...]
     severities: tuple[int, ...]
     samples: int
@@ -197,6 +214,7 @@ PROFILES = {
             shrinkage=0.9,
             local=_SMOKE,
             variants=_SMOKE,
+            tuned=TunedSettings(size=64, epochs=1, pictures_per_epoch=4, batch=4, group=4, lr=1e-4, frozen=7),
             noises=("gaussian", "motion_blur", "fog"),
             severities=(5,),
             samples=500,
@@ -218,6 +236,9 @@ PROFILES = {
             shrinkage=0.9,
             local=_MINI,
             variants=replace(_MINI, size=192, scales=(1.0,), count=100, words=512, noises=()),
+            tuned=TunedSettings(
+                size=128, epochs=2, pictures_per_epoch=240, batch=24, group=24, lr=1e-4, frozen=6
+            ),
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -246,6 +267,9 @@ PROFILES = {
                 pool=200,
                 whitening_pictures=200,
             ),
+            tuned=TunedSettings(
+                size=224, epochs=6, pictures_per_epoch=1200, batch=48, group=48, lr=1e-4, frozen=4
+            ),
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -267,6 +291,9 @@ PROFILES = {
             shrinkage=0.9,
             local=_PAPER,
             variants=_PAPER,
+            tuned=TunedSettings(
+                size=512, epochs=20, pictures_per_epoch=100_000, batch=128, group=32, lr=1e-4, frozen=0
+            ),
             noises=NOISES,
             severities=(1, 2, 3, 4, 5),
             samples=10_000,

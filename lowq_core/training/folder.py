@@ -10,13 +10,15 @@ import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lowq_core.errors import LowqError
-from lowq_core.files import write_bytes, write_text
+from lowq_core.files import sha256, write_bytes, write_text
+from lowq_core.training.tuples import TrainingTuples
 
 
 class RunFolder:
@@ -115,3 +117,19 @@ def _differences(found: Any, wanted: Any, key: str = "") -> Iterator[tuple[str, 
             yield from _differences(found.get(name), wanted.get(name), f"{key}.{name}" if key else name)
     elif found != wanted:
         yield key or "config", json.dumps(found), json.dumps(wanted)
+
+
+def run_identity(training: Any, data: TrainingTuples) -> dict[str, Any]:
+    """What tells one run from another, as plain values; starting weights count by their content.
+
+    Args:
+        training: a dataclass with a field `weights`: None, "random" or a path.
+    """
+    weights = training.weights
+    if weights not in (None, "random"):
+        path = Path(str(weights))
+        weights = sha256(path) if path.is_file() else str(weights)
+    return {
+        "training": asdict(training) | {"weights": weights},
+        "data": {"name": data.name, "digest": data.digest},
+    }

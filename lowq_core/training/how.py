@@ -8,7 +8,6 @@ graph-refined networks ("small for the backbone, large for the rest, 1:10").
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowq_core.errors import LowqError
-from lowq_core.files import sha256
 from lowq_core.models.how import HOW, how
 from lowq_core.models.how_checkpoints import save_how
 from lowq_core.models.how_config import HowConfig
 from lowq_core.training import ranks
-from lowq_core.training.folder import RunFolder
+from lowq_core.training.folder import RunFolder, run_identity
 from lowq_core.training.how_recipe import HowRecipe, HowTraining, fit_whitening
 from lowq_core.training.loop import run
 from lowq_core.training.tuples import TrainingTuples
@@ -71,10 +68,10 @@ def train_how(
     """
     folder = RunFolder(out)
     with ranks.joined(), torch.random.fork_rng(devices=[]):
-        folder.claim(_identity(training, data), write=ranks.rank() == 0)
+        folder.claim(run_identity(training, data), write=ranks.rank() == 0)
         if not folder.model.is_file():
             torch.manual_seed(training.seed)
-            model = how(training.config, training.weights).to(_available(device))
+            model = how(training.config, training.weights).to(ranks.available_device(device))
             recipe = HowRecipe(training, data, model)
             start = partial(fit_whitening, model, training, data.pictures, folder.path)
             run(recipe, training.schedule, folder.path, start=start, validate=_typed(validate))
@@ -83,14 +80,6 @@ def train_how(
                 folder.checkpoint.unlink(missing_ok=True)
         ranks.wait()
     return folder.model
-
-
-def _available(device: str) -> torch.device:
-    if device not in ("cpu", "cuda"):
-        raise LowqError(f"device {device!r} is unknown; choose cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LowqError("device='cuda': torch finds no GPU here; use device='cpu'")
-    return ranks.own_device(device)
 
 
 def _typed(validate: Callable[[HOW], float] | None) -> Callable[[nn.Module], float] | None:
@@ -103,15 +92,3 @@ def _typed(validate: Callable[[HOW], float] | None) -> Callable[[nn.Module], flo
         return validate(model)
 
     return of_module
-
-
-def _identity(training: HowTraining, data: TrainingTuples) -> dict[str, Any]:
-    """What tells one run from another, as plain values; weights count by their content."""
-    weights = training.weights
-    if weights not in (None, "random"):
-        path = Path(str(weights))
-        weights = sha256(path) if path.is_file() else str(weights)
-    return {
-        "training": asdict(training) | {"weights": weights},
-        "data": {"name": data.name, "digest": data.digest},
-    }

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lowq_core.errors import LowqError
+
 T = TypeVar("T")
 
 
@@ -51,12 +53,19 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def own_device(device: str) -> torch.device:
+def available_device(device: str) -> torch.device:
     """`device`, and under `torchrun` the GPU of this process where `device` is "cuda".
 
-    >>> own_device("cpu")
+    Raises:
+        LowqError: another name than "cpu" or "cuda"; no GPU for "cuda".
+
+    >>> available_device("cpu")
     device(type='cpu')
     """
+    if device not in ("cpu", "cuda"):
+        raise LowqError(f"device {device!r} is unknown; choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LowqError("device='cuda': torch finds no GPU here; use device='cpu'")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return torch.device(device)

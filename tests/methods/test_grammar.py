@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowq_core.degrade import HELD_OUT, KNOWN, NOISES
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, WHITENINGS, LocalMethod, Method, parse_method
+from lowq_core.methods.grammar import EMBEDDINGS, TUNED, WHITENINGS, LocalMethod, Method, Tuned, parse_method
 from lowq_core.methods.noises import parse_degrade
+from lowq_core.training.adapnet import ROWS
 
 
-@given(st.sampled_from(sorted(EMBEDDINGS)), st.sampled_from([None, *sorted(WHITENINGS)]))
-def test_a_methods_name_reads_back_as_itself(embedding: str, whitening: str | None) -> None:
-    method = Method(embedding, whitening)
+@given(
+    st.sampled_from(sorted(EMBEDDINGS)),
+    st.sampled_from([None, *sorted(WHITENINGS)]),
+    st.sampled_from([None, *map(Tuned, sorted(TUNED))]),
+)
+def test_a_methods_name_reads_back_as_itself(
+    embedding: str, whitening: str | None, tuned: Tuned | None
+) -> None:
+    method = Method(embedding, whitening, tuned)
     assert parse_method(method.name) == method
 
 
@@ -105,3 +114,13 @@ def test_all_is_known_and_held_out() -> None:
 def test_what_cannot_be_a_degradation_is_named(text: str) -> None:
     with pytest.raises(LowqError, match="--degrade"):
         parse_degrade(text)
+
+
+def test_every_training_has_a_row_and_a_checkpoint_none(tmp_path: Path) -> None:
+    assert {*TUNED} == {*ROWS}
+    file = tmp_path / "network.pth"
+    file.touch()
+    with pytest.raises(LowqError, match="trained already; leave adapnet out"):
+        parse_method(f"{file}+adapnet")
+    with pytest.raises(LowqError, match="two parts of the kind training, qcb and ngb"):
+        parse_method("gem+qcb+ngb")

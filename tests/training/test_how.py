@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from lowq_core.data.labels import ImageSet
 from lowq_core.errors import LowqError
 from lowq_core.images import to_array
 from lowq_core.losses.contrastive import contrastive_loss
@@ -27,7 +25,7 @@ from lowq_core.training import how_recipe
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.how import HowTraining, eccv20, train_how
 from lowq_core.training.how_recipe import HowRecipe, describe, fit_whitening
-from lowq_core.training.tuples import TrainingTuples, from_labels
+from lowq_core.training.tuples import TrainingTuples
 
 PLAIN = HowConfig(dim=8)
 LEARNED = HowConfig(dim=8, smoothing="learnable")
@@ -44,23 +42,6 @@ def training(config: HowConfig = PLAIN, **overrides: object) -> HowTraining:
         "lr": 1e-4,
     }
     return HowTraining(config, **(small | overrides))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> TrainingTuples:
-    """Five places, four views each, of 96 x 72 pixels or upright."""
-    folder, generator = tmp_path / "photos", np.random.default_rng(5)
-    folder.mkdir()
-    names = []
-    for place in range(5):
-        base = generator.integers(0, 256, (6, 8, 3))
-        for view in range(4):
-            patches = np.clip(base + generator.normal(0, 20, base.shape), 0, 255).astype(np.uint8)
-            size = (72, 96) if view == 3 else (96, 72)
-            names.append(f"{place}{view}.png")
-            Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC).save(folder / names[-1])
-    images = ImageSet("places", folder, tuple(names), np.repeat(np.arange(5), 4), tuple("abcde"))
-    return from_labels(images, seed=0)
 
 
 def pixels(data: TrainingTuples, index: int, size: int = 64) -> torch.Tensor:

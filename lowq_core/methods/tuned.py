@@ -1,0 +1,64 @@
+"""Trunks trained for bad pictures, AdapNet and its comparators, each kept in the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lowq_core.methods.data import training_tuples
+from lowq_core.methods.digests import array_digest, pictures_digest
+from lowq_core.methods.grammar import Tuned
+from lowq_core.methods.say import Say, to_stderr
+from lowq_core.models.adapnet import AdapNetConfig
+from lowq_core.reproduce.profiles import Profile
+from lowq_core.reproduce.store import Store
+from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet
+
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TunedNetworks:
+    """Trains networks with one profile's recipe.
+
+    Attributes:
+        profile: training data and, in `profile.tuned`, the settings of the training.
+        store: where finished networks are kept.
+        say: told what takes long.
+    """
+
+    profile: Profile
+    store: Store
+    say: Say = to_stderr
+
+    def training(self, tuned: Tuned) -> AdapNetTraining:
+        """What is trained for `tuned`."""
+        settings = asdict(self.profile.tuned)
+        base = AdapNetTraining(AdapNetConfig(self.profile.backbone), seed=tuned.seed, **settings)
+        changes = dict(tuned.changes)
+        branches = changes.pop("branches", None)
+        found = replace(row(tuned.row, base), **changes)
+        return found if branches is None else replace(found, config=replace(found.config, branches=branches))
+
+    def network(self, tuned: Tuned) -> Path:
+        """The file of the network, for `load_adapnet`; trained once on the profile's training pictures."""
+        data, training = training_tuples(self.profile), self.training(tuned)
+
+        def make(out: Path) -> None:
+            begun = time.perf_counter()
+            self.say(
+                f"{tuned.row}: training on {len(data.pictures)} pictures of {', '.join(self.profile.train)}"
+            )
+            train_adapnet(training, data, out)
+            self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
+
+        folder = self.store.get(
+            "adapnet",
+            config=asdict(training),
+            inputs={"pictures": pictures_digest(data.pictures), "labels": array_digest(data.clusters)},
+            code=["lowq_core.training.adapnet"],
+            make=make,
+            resume=True,
+        )
+        return folder / MODEL

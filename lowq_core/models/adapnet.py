@@ -1,0 +1,93 @@
+"""AdapNet's network: a trunk, the quality compensation block on its map, GeM.
+
+Known of the work (arXiv 2405.17718): backbone -> compensation block -> fusion -> descriptor. That the block sits
+on the last map and that GeM pools it is a reconstruction; the paper's own description could not be had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lowq_core.errors import LowqError
+from lowq_core.models.backbone import BACKBONES, Backbone, backbone
+from lowq_core.models.pooling import GeM
+from lowq_core.models.qcb import QCB, Gate, QCBConfig
+
+
+@dataclass(frozen=True)
+class AdapNetConfig:
+    """The network's shape.
+
+    Attributes:
+        backbone: a name of `lowq_core.models.backbone.BACKBONES`; published: `resnet50`, `resnet101`.
+        branches: of the compensation block, one for each known noise; 0 leaves the block out, and what is left is
+            the plain GeM network that every comparator shares.
+        gate: how branches are selected: "softmax" (one takes what the others lose) or "sigmoid".
+        p: GeM's exponent at the start.
+
+    Raises:
+        LowqError: an unknown backbone, a number of branches below 0, p that is not above 0.
+
+    >>> AdapNetConfig().branches
+    8
+    """
+
+    backbone: str = "lite0"
+    branches: int = 8
+    gate: Gate = "softmax"
+    p: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise LowqError(f"backbone {self.backbone!r} is unknown; choose one of {', '.join(BACKBONES)}")
+        if self.branches < 0:
+            raise LowqError(f"branches={self.branches}: it has to be 0 (no compensation block) or more")
+        if not self.p > 0:
+            raise LowqError(f"p={self.p}: GeM's exponent has to be above 0")
+
+
+class AdapNet(nn.Module):
+    """Picture to the vector whose direction is the descriptor and whose norm stands for the quality.
+
+    Attributes:
+        config: its shape.
+        trunk: the backbone; its map goes through the compensation block.
+        pool: GeM.
+    """
+
+    def __init__(self, config: AdapNetConfig, trunk: Backbone) -> None:
+        super().__init__()
+        self.config, self.trunk = config, trunk
+        if config.branches:
+            trunk.refine = QCB(QCBConfig(trunk.channels, branches=config.branches, gate=config.gate))
+        self.pool = GeM(config.p)
+
+    @property
+    def qcb(self) -> QCB | None:
+        """The compensation block; None where the config has no branches."""
+        return self.trunk.refine if isinstance(self.trunk.refine, QCB) else None
+
+    def map(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..1 -> (B, C, h, w), compensated."""
+        return self.trunk(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..1 -> (B, C), not normalised."""
+        pooled: Tensor = self.pool(self.map(x))
+        return pooled
+
+
+def adapnet(config: AdapNetConfig, weights: str | None = None) -> AdapNet:
+    """A new network; at the start it describes pictures exactly as its trunk with GeM does.
+
+    Args:
+        weights: of the trunk: None for ImageNet's, a path, or "random".
+
+    >>> import torch
+    >>> network = adapnet(AdapNetConfig("resnet18", branches=2), "random")
+    >>> network(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 512])
+    """
+    return AdapNet(config, backbone(config.backbone, weights)).eval()

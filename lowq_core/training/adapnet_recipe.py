@@ -1,0 +1,297 @@
+"""The recipe of AdapNet and of what it is compared with: one network, one loop, other terms of the loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowq_core.degrade import KNOWN, SEVERITIES
+from lowq_core.errors import LowqError
+from lowq_core.extraction.engine import as_tensor, in_parallel
+from lowq_core.losses.adapnet import AdapNetLoss, Pairs
+from lowq_core.losses.margin import MarginLoss
+from lowq_core.losses.noiretrieval import NoiRetrieval
+from lowq_core.losses.quality import QualityMarginLoss, clipped_norms
+from lowq_core.losses.siblings import AdaFace, ArcFace, CosFace, Softmax
+from lowq_core.models.adapnet import AdapNet, AdapNetConfig
+from lowq_core.models.pooling import l2n
+from lowq_core.training import ranks
+from lowq_core.training.paired import Pair, PairedCrops, PairItem, Pixels
+from lowq_core.training.recipe import Schedule
+from lowq_core.training.tuples import TrainingTuples
+
+MARGINS: dict[str, type[MarginLoss]] = {
+    "softmax": Softmax,
+    "cosface": CosFace,
+    "arcface": ArcFace,
+    "adaface": AdaFace,
+    "noiretrieval": NoiRetrieval,
+}
+"""What may classify; each takes the same margin, so that rows differ in its form alone."""
+
+LOCAL_SIDE = 3
+"""Cells along a side that a map is brought down to for the local InfoNCE."""
+
+
+@dataclass(frozen=True)
+class AdapNetTraining:
+    """How an AdapNet, or one of its comparators, is trained; equal trainings on equal pictures give equal networks.
+
+    Attributes:
+        config: the network's shape; without branches it is a plain GeM network.
+        weights: of the trunk at the start: None for ImageNet's, a path, or "random".
+        classification: a key of `MARGINS`, or None for no classification.
+        alpha, beta: weights of the global and the local InfoNCE; 0 leaves the term out.
+        distil: weight of the squared distance to what the untrained network says of the clean picture.
+        noises, severities: that copies are degraded by, drawn alike; no noises: clean pictures only.
+        epochs: passes.
+        pictures_per_epoch: pictures drawn for each epoch; all where there are fewer.
+        batch, group: pictures a step, and pictures that go through the network together: InfoNCE's negatives
+            come from a group. Under `torchrun` processes share the groups of a batch out.
+        lr, lr_new: learning rate of the trunk, and that of new layers over it.
+        weight_decay, decay: of AdamW; factor of the learning rates after each epoch.
+        margin, scale: of the classification.
+        temperature: of InfoNCE.
+        stop_gradient: whether the clean side of InfoNCE is a goal that the loss must not move.
+        size: side of the crops in pixels.
+        frozen: first stages of the trunk that are left as they are.
+        precision: "float32" or "bf16".
+        seed: of new layers and of all draws.
+
+    Raises:
+        LowqError: a number out of range, nothing that is made small, an unknown classification.
+
+    >>> AdapNetTraining(AdapNetConfig()).alpha
+    1.0
+    """
+
+    config: AdapNetConfig = field(default_factory=AdapNetConfig)
+    weights: str | None = None
+    classification: str | None = "noiretrieval"
+    alpha: float = 1.0
+    beta: float = 1.0
+    distil: float = 0.0
+    noises: tuple[str, ...] = KNOWN
+    severities: tuple[int, ...] = SEVERITIES
+    epochs: int = 10
+    pictures_per_epoch: int = 100_000
+    batch: int = 128
+    group: int = 128
+    lr: float = 1e-4
+    lr_new: float = 10.0
+    weight_decay: float = 1e-4
+    decay: float = 0.9
+    margin: float = 0.15
+    scale: float = 30.0
+    temperature: float = 0.07
+    stop_gradient: bool = True
+    size: int = 512
+    frozen: int = 0
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classification is not None and self.classification not in MARGINS:
+            raise LowqError(
+                f"classification {self.classification!r} is unknown; choose one of {', '.join(MARGINS)}, or None"
+            )
+        for name in ("alpha", "beta", "distil"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LowqError(f"{name}={getattr(self, name)}: choose a finite number from 0")
+        if self.classification is None and not (self.alpha or self.beta or self.distil):
+            raise LowqError(
+                "nothing to train for: choose a classification, or set alpha, beta or distil above 0"
+            )
+        if not self.noises and (self.alpha or self.beta):
+            raise LowqError(
+                f"alpha={self.alpha:g}, beta={self.beta:g}: InfoNCE needs degraded copies; name noises"
+            )
+        for name in ("lr", "lr_new", "temperature", "scale"):
+            if not getattr(self, name) > 0:
+                raise LowqError(f"{name}={getattr(self, name)}: it has to be above 0")
+        for name in ("weight_decay", "frozen", "margin"):
+            if getattr(self, name) < 0:
+                raise LowqError(f"{name}={getattr(self, name)}: it has to be 0 or more")
+        if self.pictures_per_epoch < 1:
+            raise LowqError(f"pictures_per_epoch={self.pictures_per_epoch}: it has to be 1 or more")
+        _ = self.schedule, self.crops  # check the rest
+
+    @property
+    def schedule(self) -> Schedule:
+        """What of it the loop wants to know."""
+        return Schedule(
+            epochs=self.epochs,
+            batch=self.batch,
+            group=self.group,
+            decay=self.decay,
+            seed=self.seed,
+            precision=self.precision,
+        )
+
+    @property
+    def crops(self) -> PairedCrops:
+        """How pairs are cut and degraded."""
+        return PairedCrops(self.size, self.noises, self.severities)
+
+
+class Trained(nn.Module):
+    """What is trained: the network, which is kept, and the classifier, which only training needs."""
+
+    def __init__(self, network: AdapNet, loss: AdapNetLoss) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+
+class AdapNetRecipe:
+    """The `Recipe` of AdapNet: an item is a `PairItem`.
+
+    Every picture goes through the network twice, clean and degraded, in one pass, as queries and database do
+    later. Both are classified; the degraded one is compared with the clean one globally (GeM) and locally (cells
+    of the map brought down to 3 x 3: a cell has to find its own picture's clean cell among those of other landmarks).
+    What is local in the paper is not known; this is a reconstruction.
+
+    Raises:
+        LowqError: fewer than two classes; more frozen stages than the trunk has.
+    """
+
+    def __init__(self, training: AdapNetTraining, data: TrainingTuples, network: AdapNet) -> None:
+        self.training, self.pictures = training, data.pictures
+        names, self.labels = np.unique(data.clusters, return_inverse=True)
+        self.device = next(network.parameters()).device
+        self.crops = training.crops
+        self.model = Trained(network, _loss(training, network.trunk.channels, len(names))).to(self.device)
+        self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if training.distil else None
+        stages = network.trunk.stages()
+        if training.frozen > len(stages):
+            raise LowqError(
+                f"frozen={training.frozen}: {network.trunk.name} has {len(stages)} stages; freeze fewer"
+            )
+        for stage in stages[: training.frozen]:
+            stage.requires_grad_(False)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        t, network = self.training, self.model.network
+        trunk = [*network.trunk.body.parameters(), *network.pool.parameters()]
+        new = [*network.trunk.refine.parameters(), *self.model.loss.parameters()]
+        rates = [(trunk, t.lr), (new, t.lr * t.lr_new)]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.requires_grad], "lr": rate} for parameters, rate in rates
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=t.weight_decay)
+
+    def epoch(self, epoch: int) -> list[PairItem]:
+        """Pictures drawn anew, each with the seed of its crop and noise."""
+        ranks.broadcast(self.model.buffers())  # each process has kept statistics of the norms of its own
+        generator = np.random.default_rng((self.training.seed, epoch))
+        drawn = generator.permutation(len(self.pictures))[: self.training.pictures_per_epoch]
+        seeds = generator.integers(2**62, size=drawn.size)
+        return [PairItem(int(index), int(seed)) for index, seed in zip(drawn, seeds, strict=True)]
+
+    def load(self, item: PairItem) -> Pair:
+        return self.crops(self.pictures[item.picture], item.seed, int(self.labels[item.picture]))
+
+    def loss(self, group: Sequence[Pair]) -> Tensor:
+        """The sum over the group's pictures, as the loop wants it."""
+        labels = torch.tensor([pair.label for pair in group], device=self.device)
+        clean = self._batch([pair.clean for pair in group])
+        if not self.training.noises:
+            return self._of_clean(clean, labels) * len(group)
+        bad = self._batch([pair.bad for pair in group])
+        maps = self.model.network.map(torch.cat([bad, clean]))
+        vectors = self.model.network.pool(maps)
+        total = self._distillation(vectors, torch.cat([clean, clean]))
+        if self.training.classification or self.training.alpha or self.training.beta:
+            of_bad, of_clean = vectors.chunk(2)
+            of_global = Pairs(of_bad, of_clean, labels)
+            total = total + self.model.loss(vectors, labels.repeat(2), of_global, _cells(maps, labels)).total
+        return total * len(group)
+
+    def _of_clean(self, clean: Tensor, labels: Tensor) -> Tensor:
+        vectors = self.model.network(clean)
+        total = self._distillation(vectors, clean)
+        if self.training.classification:
+            total = total + self.model.loss(vectors, labels).total
+        return total
+
+    def _distillation(self, vectors: Tensor, clean: Tensor) -> Tensor:
+        """delta * mean squared distance to the teacher's descriptors of `clean`, 0..4."""
+        if self.teacher is None:
+            return vectors.new_zeros(())
+        with torch.no_grad():
+            goal = l2n(self.teacher(clean).float())
+        distance = (l2n(vectors.float()) - goal).square().sum(1)
+        return self.training.distil * distance.mean()
+
+    def _batch(self, pictures: Sequence[Pixels]) -> Tensor:
+        """(B, 3, S, S) float32 in 0..1, channels last."""
+        x = torch.cat([as_tensor(pixels, str(self.device)) for pixels in pictures])
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+class _Described(NamedTuple):
+    label: int
+    vector: Tensor
+
+
+def fit_classifier(recipe: AdapNetRecipe) -> None:
+    """Start the classifier where the network is: a class's weights are the mean descriptor of its pictures.
+
+    The statistics of norms start with those of the same pictures. From random weights the first steps of a short
+    training would only undo what ImageNet taught the trunk. Reconstruction.
+
+    Raises:
+        LowqError: a picture that cannot be read.
+    """
+    head = recipe.model.loss.classification
+    if not isinstance(head, MarginLoss):
+        return
+    plain = PairedCrops(recipe.training.size, noises=())
+    network = copy.deepcopy(recipe.model.network).eval()
+
+    @torch.no_grad()
+    def described(index: int) -> _Described:
+        pair = plain(recipe.pictures[index], seed=index, label=int(recipe.labels[index]))
+        return _Described(pair.label, network(recipe._batch([pair.clean]))[0].float())
+
+    with in_parallel(described, range(len(recipe.pictures))) as results:
+        found = list(results)
+    vectors = torch.stack([row.vector for row in found])
+    labels = torch.tensor([row.label for row in found], device=vectors.device)
+    with torch.no_grad():
+        sums = torch.zeros_like(head.weight).index_add_(0, labels, l2n(vectors))
+        head.weight.copy_(F.normalize(sums))
+        if isinstance(head, QualityMarginLoss):
+            norms = clipped_norms(vectors)
+            head.statistics.mu.copy_(norms.mean())
+            head.statistics.sigma.copy_(norms.std())
+
+
+class _NoClassification(nn.Module):
+    """0, for trainings without classes."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return embeddings.new_zeros(())
+
+
+def _loss(training: AdapNetTraining, dim: int, classes: int) -> AdapNetLoss:
+    head: nn.Module = _NoClassification()
+    if training.classification is not None:
+        of_margin = {} if training.classification == "softmax" else {"margin": training.margin}
+        make = partial(MARGINS[training.classification], dim, classes)
+        head = make(scale=training.scale, **of_margin)
+    return AdapNetLoss(head, training.alpha, training.beta, training.temperature, training.stop_gradient)
+
+
+def _cells(maps: Tensor, labels: Tensor) -> Pairs:
+    """Of maps (2 B, C, h, w), degraded and clean, (B * 9, C) cells; those of one landmark are no negatives."""
+    small = F.adaptive_avg_pool2d(maps, LOCAL_SIDE).flatten(2).transpose(1, 2)
+    bad, clean = small.flatten(0, 1).chunk(2)
+    return Pairs(bad, clean, labels.repeat_interleave(LOCAL_SIDE**2))

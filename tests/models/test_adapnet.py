@@ -1,0 +1,87 @@
+"""AdapNet's network: at the start its trunk's GeM, on disk what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lowq_core.errors import LowqError
+from lowq_core.extraction.config import EmbedConfig
+from lowq_core.extraction.engine import Engine
+from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet
+from lowq_core.models.adapnet_checkpoints import is_adapnet, load_adapnet, save_adapnet
+from lowq_core.models.backbone import backbone
+from lowq_core.models.pooling import GeM, gem, l2n
+
+
+@pytest.fixture
+def network() -> AdapNet:
+    """Moved off its start, where the block does nothing."""
+    torch.manual_seed(1)
+    network = adapnet(AdapNetConfig("resnet18", branches=2), "random")
+    assert network.qcb is not None
+    torch.nn.init.normal_(network.qcb.gamma, std=0.5)
+    torch.nn.init.constant_(network.pool.p, 2.5)
+    return network
+
+
+@torch.inference_mode()
+def test_starts_as_gem_of_its_trunk() -> None:
+    x = torch.rand(2, 3, 64, 96)
+    trunk = backbone("lite0")
+    for branches in (0, 8):
+        network = adapnet(AdapNetConfig(branches=branches))
+        assert (network.qcb is None) == (branches == 0)
+        assert torch.equal(network(x), GeM(3.0)(trunk(x)))
+
+
+@torch.inference_mode()
+def test_the_block_is_on_the_map(network: AdapNet) -> None:
+    x = torch.rand(1, 3, 64, 96)
+    map_ = network.trunk.body((x - network.trunk.mean) / network.trunk.std)
+    assert network.qcb is not None
+    torch.testing.assert_close(network(x), gem(network.qcb(map_), 2.5))
+
+
+@torch.inference_mode()
+def test_kept_on_disk_and_used_by_the_engine(network: AdapNet, tmp_path: Path) -> None:
+    file = tmp_path / "network.safetensors"
+    save_adapnet(network, file)
+    assert is_adapnet(file)
+    found = load_adapnet(file)
+    assert found.config == network.config
+    assert not found.training
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(found.state_dict().values(), network.state_dict().values(), strict=True)
+    )
+    config = EmbedConfig("resnet18", heads=("gem",), weights=str(file))
+    pixels = torch.randint(0, 256, (64, 96, 3), dtype=torch.uint8).numpy()
+    described = Engine(config.embedder(), config)(pixels)["gem"]
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(torch.from_numpy(described), l2n(network.eval()(x))[0], atol=1e-5, rtol=1e-4)
+    lowered = Engine(config.embedder(), EmbedConfig("resnet18", heads=("gem",), precision="bf16"))(pixels)
+    assert lowered["gem"] @ described > 0.99
+
+
+def test_bad_input(network: AdapNet, tmp_path: Path) -> None:
+    for change, message in (
+        ({"backbone": "vgg"}, "backbone 'vgg' is unknown"),
+        ({"branches": -1}, "branches=-1"),
+        ({"p": 0.0}, "p=0.0"),
+    ):
+        with pytest.raises(LowqError, match=message):
+            AdapNetConfig(**change)  # type: ignore[arg-type]
+    with pytest.raises(LowqError, match="no such AdapNet network"):
+        load_adapnet(tmp_path / "none.safetensors")
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    assert not is_adapnet(other)
+    assert not is_adapnet(tmp_path)
+    with pytest.raises(LowqError, match="not a saved AdapNet network"):
+        load_adapnet(other)
+    save_adapnet(network, other)
+    with pytest.raises(LowqError, match="is a resnet18, but backbone is lite0"):
+        EmbedConfig(weights=str(other)).embedder()

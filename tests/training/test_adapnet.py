@@ -1,0 +1,275 @@
+"""The recipe of AdapNet on little pictures: what each term sees, where it starts, and where a run ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lowq_core.errors import LowqError
+from lowq_core.losses.infonce import info_nce
+from lowq_core.losses.noiretrieval import NoiRetrieval
+from lowq_core.losses.siblings import ArcFace
+from lowq_core.models.adapnet import AdapNet, AdapNetConfig
+from lowq_core.models.adapnet_checkpoints import load_adapnet
+from lowq_core.models.backbone import Backbone
+from lowq_core.training import adapnet as training_adapnet
+from lowq_core.training.adapnet import ROWS, AdapNetTraining, row, train_adapnet
+from lowq_core.training.adapnet_recipe import MARGINS, AdapNetRecipe, fit_classifier
+from lowq_core.training.folder import RunFolder
+from lowq_core.training.tuples import TrainingTuples
+
+LITTLE = AdapNetConfig(branches=2)
+
+
+def training(**overrides: object) -> AdapNetTraining:
+    small = {"config": LITTLE, "epochs": 2, "batch": 8, "group": 4, "size": 32, "lr": 1e-3, "lr_new": 3.0}
+    return AdapNetTraining(**(small | overrides))  # type: ignore[arg-type]
+
+
+def network(config: AdapNetConfig = LITTLE, weights: str | None = None) -> AdapNet:
+    """AdapNet on a trunk of two layers, with weights that the seed decides."""
+    body = nn.Sequential()
+    body.add_module("conv1", nn.Conv2d(3, 12, 5, 4, 2))
+    body.add_module("layer1", nn.Sequential(nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 16, 3, 2, 1)))
+    return AdapNet(config, Backbone("little", body, 16, stride=8)).eval()
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_adapnet, "adapnet", network)
+
+
+def recipe_of(told: AdapNetTraining, data: TrainingTuples) -> AdapNetRecipe:
+    torch.manual_seed(0)
+    return AdapNetRecipe(told, data, network(told.config))
+
+
+def test_an_epoch_draws_pictures_and_seeds_anew(data: TrainingTuples) -> None:
+    recipe = recipe_of(training(pictures_per_epoch=15), data)
+    first, second = recipe.epoch(0), recipe.epoch(1)
+    assert first == recipe.epoch(0)
+    assert {item.picture for item in first} != {item.picture for item in second}
+    assert len(first) == len({item.picture for item in first}) == 15
+    assert not {item.seed for item in first} & {item.seed for item in second}
+    assert len(recipe_of(training(), data).epoch(0)) == 20
+
+
+def test_the_loss_is_the_sum_of_its_terms(data: TrainingTuples) -> None:
+    recipe = recipe_of(training(alpha=0.5, beta=2.0, stop_gradient=False), data)
+    group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
+    assert [pair.label for pair in group] == [data.clusters[item.picture] for item in recipe.epoch(0)[:4]]
+    model = recipe.model.eval()
+
+    def batch(pictures: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+    with torch.no_grad():
+        bad, clean = (
+            model.network.map(batch([getattr(p, side) for p in group])) for side in ("bad", "clean")
+        )
+        labels = torch.tensor([pair.label for pair in group])
+        pooled = [model.network.pool(maps) for maps in (bad, clean)]
+        classified = model.loss.classification(torch.cat(pooled), labels.repeat(2))
+        cells = [nn.functional.adaptive_avg_pool2d(maps, 3) for maps in (bad, clean)]
+        flat = [
+            torch.stack([c[b, :, y, x] for b in range(4) for y in range(3) for x in range(3)]) for c in cells
+        ]
+        of_local = info_nce(*flat, labels.repeat_interleave(9))
+        wanted = classified + 0.5 * info_nce(*pooled, labels) + 2.0 * of_local
+        assert recipe.loss(group).item() == pytest.approx(4 * wanted.item(), rel=1e-5)
+
+
+def test_distillation_is_held_to_the_untrained_network(data: TrainingTuples) -> None:
+    recipe = recipe_of(row("distilled", training()), data)
+    group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
+    plain = [dataclasses.replace(recipe.crops, noises=())(recipe.pictures[i], 0) for i in range(3)]
+    with torch.no_grad():
+        of_bad = recipe.loss(group).item()
+        assert recipe.loss(plain).item() == pytest.approx(
+            0, abs=1e-5
+        )  # both sides clean, nothing trained yet
+        for parameter in recipe.model.network.trunk.parameters():
+            parameter.mul_(1.5)
+        assert recipe.loss(plain).item() > 1e-3
+    assert of_bad > 1e-3
+    assert not any(p.requires_grad for p in recipe.teacher.parameters())  # type: ignore[union-attr]
+
+
+def test_clean_rows_see_no_degraded_picture(data: TrainingTuples) -> None:
+    recipe = recipe_of(row("finetuned", training()), data)
+    group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
+    assert all(np.array_equal(pair.clean, pair.bad) for pair in group)
+    labels = torch.tensor([pair.label for pair in group])
+    x = torch.from_numpy(np.stack([pair.clean for pair in group])).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        wanted = recipe.model.loss.classification(recipe.model.network(x), labels)
+        assert recipe.loss(group).item() == pytest.approx(4 * wanted.item(), rel=1e-5)
+
+
+def test_rows_differ_in_what_they_are_named_for() -> None:
+    base = training()
+    rows = {name: row(name, base) for name in ROWS}
+    assert rows["adapnet"] == base
+    assert {name for name, told in rows.items() if told.config.branches} == {"qcb", "adapnet"}
+    assert {name for name, told in rows.items() if told.classification == "noiretrieval"} == {
+        "ngb",
+        "adapnet",
+    }
+    assert {name for name, told in rows.items() if told.alpha} == {"qcb", "adapnet"}
+    assert {name for name, told in rows.items() if not told.noises} == {"finetuned"}
+    shared = (
+        "epochs",
+        "pictures_per_epoch",
+        "batch",
+        "group",
+        "lr",
+        "margin",
+        "scale",
+        "size",
+        "frozen",
+        "seed",
+    )
+    assert all(getattr(told, field) == getattr(base, field) for told in rows.values() for field in shared)
+    with pytest.raises(LowqError, match="training row 'gan' is unknown"):
+        row("gan", base)
+
+
+def test_every_margin_classifies(data: TrainingTuples) -> None:
+    for name in MARGINS:
+        recipe = recipe_of(training(classification=name, alpha=0.0, beta=0.0), data)
+        assert recipe.loss([recipe.load(item) for item in recipe.epoch(0)[:3]]).isfinite()
+        assert len(recipe.model.loss.classification.weight) == 5  # type: ignore[arg-type]
+
+
+def test_the_classifier_starts_at_the_mean_of_its_class(data: TrainingTuples) -> None:
+    recipe = recipe_of(training(), data)
+    fit_classifier(recipe)
+    head = recipe.model.loss.classification
+    assert isinstance(head, NoiRetrieval)
+    vectors = []
+    crops = dataclasses.replace(recipe.crops, noises=())
+    with torch.no_grad():
+        for i, picture in enumerate(data.pictures):
+            x = torch.from_numpy(crops(picture, i).clean).permute(2, 0, 1)[None].float() / 255
+            vectors.append(recipe.model.network(x)[0])
+    found = torch.stack(vectors)
+    for label in range(5):
+        mean = nn.functional.normalize(found[data.clusters == label]).mean(0)
+        torch.testing.assert_close(
+            head.weight[label], nn.functional.normalize(mean, dim=0), atol=1e-5, rtol=1e-4
+        )
+    norms = found.norm(dim=1)
+    torch.testing.assert_close(head.statistics.mu, norms.mean())
+    torch.testing.assert_close(head.statistics.sigma, norms.std())
+
+
+def test_frozen_stages_stay_and_rates_differ(data: TrainingTuples) -> None:
+    recipe = recipe_of(training(frozen=1), data)
+    names = {id(p): name for name, p in recipe.model.named_parameters()}
+    groups = recipe.optimiser().param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3, 3e-3])
+    trunk = {names[id(p)] for p in groups[0]["params"]}
+    assert trunk == {
+        "network.pool.p",
+        *(f"network.trunk.body.layer1.{i}.{which}" for i in (0, 2) for which in ("weight", "bias")),
+    }
+    assert all("refine" in names[id(p)] or "loss" in names[id(p)] for p in groups[1]["params"])
+    with pytest.raises(LowqError, match="little has 2 stages"):
+        recipe_of(training(frozen=3), data)
+
+
+def test_trained_resumed_and_refused(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+    told = training(epochs=3)
+    calls = []
+
+    def fails_once(model: AdapNet) -> float:
+        assert not model.training
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return float(len(calls))
+
+    whole = train_adapnet(told, data, tmp_path / "whole", lambda model: 1.0 + len(calls))
+    with pytest.raises(KeyboardInterrupt):
+        train_adapnet(told, data, tmp_path / "run", fails_once)
+    resumed = train_adapnet(told, data, tmp_path / "run", fails_once)
+    log = [line for line in RunFolder(tmp_path / "run").read_log() if "step" not in line]
+    wanted = [line for line in RunFolder(tmp_path / "whole").read_log() if "step" not in line]
+    assert [line["loss"] for line in log] == [line["loss"] for line in wanted]
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [
+        "config.json",
+        "log.jsonl",
+        "model.safetensors",
+    ]
+    written = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
+    lists = {key: tuple(value) for key, value in written.items() if isinstance(value, list)}
+    config = AdapNetConfig(**written.pop("config"))
+    assert AdapNetTraining(config, **(written | lists)) == told
+    assert train_adapnet(told, data, tmp_path / "run") == resumed
+    with pytest.raises(LowqError, match=r"training\.alpha 1\.0, not 0\.5; choose another folder"):
+        train_adapnet(dataclasses.replace(told, alpha=0.5), data, tmp_path / "run")
+    assert whole.is_file()
+
+
+def test_training_closes_in_on_the_clean_picture(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+    told = row("distilled", training(epochs=6, lr=1e-2, noises=("low_light",), severities=(3,)))
+    train_adapnet(told, data, tmp_path / "run")
+    losses = [line["loss"] for line in RunFolder(tmp_path / "run").read_log() if "step" not in line]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_real_network_from_end_to_end(data: TrainingTuples, tmp_path: Path) -> None:
+    told = training(config=AdapNetConfig("lite0", branches=1), epochs=1, pictures_per_epoch=4, frozen=7)
+    found = load_adapnet(train_adapnet(told, data, tmp_path / "run"))
+    assert found.config == told.config
+    assert found.qcb is not None
+    assert found.qcb.gamma.abs().max() > 0
+
+
+def test_bad_input(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+    for overrides, message in (
+        ({"classification": "triplet"}, "classification 'triplet' is unknown"),
+        ({"classification": None, "alpha": 0.0, "beta": 0.0}, "nothing to train for"),
+        ({"noises": ()}, "InfoNCE needs degraded copies"),
+        ({"noises": ("rain",)}, "there is no noise 'rain'"),
+        ({"alpha": -1.0}, "alpha=-1"),
+        ({"lr": 0.0}, "lr=0"),
+        ({"frozen": -1}, "frozen=-1"),
+        ({"pictures_per_epoch": 0}, "pictures_per_epoch=0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"severities": (6,)}, "severities"),
+    ):
+        with pytest.raises(LowqError, match=message):
+            training(**overrides)
+    one = dataclasses.replace(data, clusters=np.zeros(20, np.int64))
+    with pytest.raises(LowqError, match="classes=1"):
+        train_adapnet(training(), one, tmp_path / "one")
+    data.pictures[3].path.write_bytes(b"broken")
+    with pytest.raises(LowqError, match=r"03\.png: not a picture"):
+        train_adapnet(training(), data, tmp_path / "picture")
+
+
+def test_alone_or_with_labels_that_have_gaps(data: TrainingTuples) -> None:
+    """A class of one picture, and cluster numbers with gaps, are no obstacle; a batch without negatives adds 0."""
+    clusters = data.clusters * 10 + 3
+    gaps = dataclasses.replace(data, clusters=clusters)
+    recipe = recipe_of(training(), gaps)
+    assert recipe.labels.max() == 4
+    pair = recipe.load(recipe.epoch(0)[0])
+    both = recipe_of(training(classification="arcface"), data)
+    assert isinstance(both.model.loss.classification, ArcFace)
+    with torch.no_grad():
+        alone = both.loss([pair])
+        assert alone.item() == pytest.approx(
+            both.model.loss.classification(
+                both.model.network.pool(both.model.network.map(both._batch([pair.bad, pair.clean]))),
+                torch.tensor([pair.label] * 2),
+            ).item(),
+            rel=1e-5,
+        )
