@@ -1,6 +1,7 @@
 """Pictures from disk: the one place where a photo is opened, cropped, degraded and resized.
 
-The order is fixed: decode, turn upright (EXIF), crop to the query's box, degrade at native resolution, resize.
+The order is fixed: decode, turn upright (EXIF), crop to the query's box, degrade at native resolution, restore,
+resize.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lowq_core.degrade import Noise
 from lowq_core.errors import LowqError
+from lowq_core.restore import restore
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the upright picture."""
@@ -28,7 +30,7 @@ class View:
     """A picture as a network sees it, and where that lies in the upright original.
 
     Attributes:
-        image: cropped, degraded, resized.
+        image: cropped, degraded, restored, resized.
         origin: x, y of its upper left corner in pixels of the original.
         zoom: pixels of the original that one of its pixels stands for, across and down.
     """
@@ -47,15 +49,17 @@ class Picture:
         name: its name in the benchmark.
         bbx: box of the query in pixels, or None for the whole picture.
         noise: degradation of the (cropped) picture, or None.
+        restorer: what then tries to undo it, a key of `lowq_core.restore.RESTORERS`, or None.
     """
 
     path: Path
     name: str
     bbx: Box | None = None
     noise: Noise | None = None
+    restorer: str | None = None
 
     def load(self, size: int | None) -> Image.Image:
-        """The picture, cropped, degraded, and resized so that its *full* longer side would be `size` pixels.
+        """The picture, cropped, degraded, restored, and resized so that its *full* longer side is `size` pixels.
 
         A query is therefore seen at the zoom of its full picture (cirtorch 1.2); nothing is enlarged, and with
         None nothing is resized.
@@ -74,6 +78,8 @@ class Picture:
             origin = (float(round(self.bbx[0])), float(round(self.bbx[1])))  # as PIL rounds a box
         if self.noise is not None:
             image = from_array(self.noise(to_array(image)))
+        if self.restorer is not None:
+            image = from_array(restore(to_array(image), self.restorer))
         seen = resize_longer(image, None if size is None else query_size(size, image.size, full))
         return View(seen, origin, (image.width / seen.width, image.height / seen.height))
 

@@ -19,6 +19,7 @@ from PIL import Image
 from lowq_core.degrade import Noise, degrade
 from lowq_core.errors import LowqError
 from lowq_core.images import Picture, crop, from_array, open_image, query_size, resize_longer, to_array
+from lowq_core.restore import restore
 
 
 def texture(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
@@ -283,6 +284,16 @@ def test_picture_crops_then_degrades_then_resizes(tmp_path: Path) -> None:
     expected = Image.fromarray(part)
     expected.thumbnail((100, 100), Image.Resampling.LANCZOS)  # 200 of 400 pixels, at 200: 100
     assert (to_array(picture.load(200)) == np.asarray(expected)).all()
+
+
+def test_picture_is_restored_after_the_noise_and_before_it_is_made_small(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    noise = Noise("impulse", 3, seed=5)
+    picture = Picture(tmp_path / "a.png", "a", (10, 5, 70, 45), noise, restorer="median")
+    wanted = restore(noise(pixels[5:45, 10:70]), "median")
+    assert np.array_equal(to_array(picture.load(None)), wanted)
+    assert np.array_equal(to_array(picture.load(40)), to_array(resize_longer(from_array(wanted), 30)))
 
 
 def test_picture_without_box_or_noise(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ RANKS = {
     "lowq_core.files": 0,
     "lowq_core.viz.style": 0,  # colours and fonts, which saving a figure needs; it imports nothing of ours
     "lowq_core.degrade": 1,
+    "lowq_core.restore": 1,
     "lowq_core.images": 2,
     "lowq_core.data": 3,
     "lowq_core.models": 3,

@@ -15,11 +15,12 @@ from lowq_core.images import Picture
 
 
 def pictures_digest(pictures: Sequence[Picture]) -> str:
-    """SHA-256 over names, boxes, noises and file contents, in order; a missing file counts as such."""
+    """SHA-256 over names, boxes, noises, restorers and file contents, in order; a missing file counts as such."""
     digest = hashlib.sha256()
     for picture in pictures:
         content = file_digest(picture.path)
-        digest.update(repr((picture.name, picture.bbx, picture.noise, content)).encode())
+        told = (picture.name, picture.bbx, picture.noise, picture.restorer, content)
+        digest.update(repr(told).encode())
     return digest.hexdigest()
 
 

@@ -31,6 +31,9 @@ TUNED = {
     "ngb": "augmented, with AdapNet's margin by quality (NoiRetrieval)",
     "adapnet": "AdapNet: both",
 }
+RESTORED = {
+    "restored": "queries restored before they are described, by what the picture itself shows to be wrong"
+}
 HOW = {"how": "HOW local descriptors searched by ASMK, trained on the profile's training pictures"}
 LOCAL_PARTS = {
     "asmk": "the aggregated selective match kernel, which always searches: may be left out",
@@ -74,16 +77,23 @@ class Method:
         embedding: a key of `EMBEDDINGS`, or the path of a published checkpoint.
         whitening: a key of `WHITENINGS`, or None.
         tuned: how the trunk is trained; None leaves it as ImageNet made it.
+        restored: whether queries are restored first.
     """
 
     embedding: str = "gem"
     whitening: str | None = None
     tuned: Tuned | None = None
+    restored: bool = False
 
     @property
     def name(self) -> str:
         """The short name, as typed: `gem+adapnet+lw`; seeds and changes share one."""
-        parts = (self.embedding, self.tuned and self.tuned.row, self.whitening)
+        parts = (
+            self.embedding,
+            self.tuned and self.tuned.row,
+            self.whitening,
+            "restored" if self.restored else None,
+        )
         return "+".join(part for part in parts if part)
 
     @property
@@ -155,7 +165,7 @@ def parse_method(text: str) -> Method | LocalMethod:
 
 
 def _global(text: str, parts: list[str]) -> Method:
-    embedding, whitening, tuned = None, None, None
+    embedding, whitening, tuned, restored = None, None, None, None
     for part in parts:
         if part in EMBEDDINGS or _looks_like_a_file(part):
             embedding = _once(text, embedding, part, "embedding")
@@ -163,19 +173,21 @@ def _global(text: str, parts: list[str]) -> Method:
             whitening = _once(text, whitening, part, "whitening")
         elif part in TUNED:
             tuned = _once(text, tuned, part, "training")
+        elif part in RESTORED:
+            restored = _once(text, restored, part, "restoration")
         elif part in LOCAL_PARTS or _SMOOTHING.fullmatch(part):
             raise LowqError(f"--method {text}: {part} is a part of how; write how+{part}")
         else:
             raise LowqError(
                 f"--method {text}: there is no {part or 'empty part'!r}; join one of {', '.join(EMBEDDINGS)} "
-                f"(or a checkpoint's path) and at most one of {', '.join(TUNED)} and one of "
-                f"{', '.join(WHITENINGS)} with +, or how and its parts (see `lowq list methods`)"
+                f"(or a checkpoint's path) and at most one of {', '.join(TUNED)}, one of "
+                f"{', '.join(WHITENINGS)} and restored with +, or how and its parts (see `lowq list methods`)"
             )
     if embedding is not None and embedding not in EMBEDDINGS:
         _must_exist(embedding)
         if tuned is not None:
             raise LowqError(f"--method {text}: a checkpoint is trained already; leave {tuned} out")
-    return Method(embedding or "gem", whitening, Tuned(tuned) if tuned else None)
+    return Method(embedding or "gem", whitening, Tuned(tuned) if tuned else None, bool(restored))
 
 
 def _local(text: str, parts: list[str]) -> LocalMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, TUNED, WHITENINGS
+from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
 
 Kind = Literal["methods", "benchmarks", "degradations", "notebooks", "profiles"]
 
@@ -18,7 +18,7 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     """
     if kind == "methods":
         whitenings = [(f"+{name}", what) for name, what in WHITENINGS.items()]
-        tuned = [(f"+{name}", what) for name, what in TUNED.items()]
+        tuned = [(f"+{name}", what) for name, what in (TUNED | RESTORED).items()]
         local = [(f"how+{name}", what) for name, what in LOCAL_PARTS.items()]
         return [*EMBEDDINGS.items(), *tuned, *whitenings, *HOW.items(), *local]
     if kind == "degradations":

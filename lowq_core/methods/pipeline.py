@@ -119,7 +119,7 @@ class Pipeline:
         Raises:
             LowqError: a query that cannot be read; its benchmark has no score then.
         """
-        return self.describe(method, query_pictures(benchmark, noise), strict=True)
+        return self.describe(method, _as_queries(method, query_pictures(benchmark, noise)), strict=True)
 
     def whitening(self, method: Method) -> Whitening:
         """The whitening of `method`, fitted once on the profile's training pictures and then kept."""
@@ -164,7 +164,7 @@ class Pipeline:
         if isinstance(method, LocalMethod):
             return self.local.search(method, pictures, query)
         database = self.describe(method, pictures)
-        described = self.describe(method, [query], strict=True)
+        described = self.describe(method, _as_queries(method, [query]), strict=True)
         read = np.flatnonzero(database.any(axis=1))
         if not read.size:
             return []
@@ -191,7 +191,8 @@ class Pipeline:
         database = describe(database_pictures(benchmark), self.strict)
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
-            return _per_query(describe(query_pictures(benchmark, noise), True), database, benchmark)
+            queries = _as_queries(method, query_pictures(benchmark, noise))
+            return _per_query(describe(queries, True), database, benchmark)
 
         names = tuple(query.image for query in benchmark.queries)
         return MethodReport(
@@ -205,7 +206,7 @@ class Pipeline:
     def _embed_config(self, method: Method) -> tuple[EmbedConfig, str]:
         """The embedding's configuration, and which of its heads `method` takes."""
         if method.tuned is not None:
-            network = TunedNetworks(self.profile, self.store, self.say).network(method.tuned)
+            network = TunedNetworks(self.profile, self.embed, self.store, self.say).network(method.tuned)
             return replace(self.embed, weights=str(network)), method.embedding
         if method.checkpoint is None:
             return self.embed, method.embedding
@@ -257,6 +258,11 @@ class Pipeline:
             "tuned": method.tuned and asdict(method.tuned),
             "noises": {name: list(levels) for name, levels in (noises or {}).items()},
         }
+
+
+def _as_queries(method: Method, pictures: Sequence[Picture]) -> Sequence[Picture]:
+    """`pictures` as `method` wants its queries: restored where it says so. The database never is."""
+    return [replace(picture, restorer="auto") for picture in pictures] if method.restored else pictures
 
 
 def _per_query(queries: Descriptors, database: Descriptors, benchmark: Benchmark) -> PerQuery:

@@ -6,8 +6,9 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from lowq_core.extraction.config import EmbedConfig
 from lowq_core.methods.data import training_tuples
-from lowq_core.methods.digests import array_digest, pictures_digest
+from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.grammar import Tuned
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.models.adapnet import AdapNetConfig
@@ -24,18 +25,21 @@ class TunedNetworks:
 
     Attributes:
         profile: training data and, in `profile.tuned`, the settings of the training.
+        embed: backbone, weights and GeM's exponent at the start.
         store: where finished networks are kept.
         say: told what takes long.
     """
 
     profile: Profile
+    embed: EmbedConfig
     store: Store
     say: Say = to_stderr
 
     def training(self, tuned: Tuned) -> AdapNetTraining:
         """What is trained for `tuned`."""
+        config = AdapNetConfig(self.embed.backbone, p=self.embed.p)
         settings = asdict(self.profile.tuned)
-        base = AdapNetTraining(AdapNetConfig(self.profile.backbone), seed=tuned.seed, **settings)
+        base = AdapNetTraining(config, self.embed.weights, seed=tuned.seed, **settings)
         changes = dict(tuned.changes)
         branches = changes.pop("branches", None)
         found = replace(row(tuned.row, base), **changes)
@@ -55,10 +59,18 @@ class TunedNetworks:
 
         folder = self.store.get(
             "adapnet",
-            config=asdict(training),
-            inputs={"pictures": pictures_digest(data.pictures), "labels": array_digest(data.clusters)},
+            config=asdict(training) | {"weights": None},
+            inputs={
+                "pictures": pictures_digest(data.pictures),
+                "labels": array_digest(data.clusters),
+                "weights": self._starting_weights(),
+            },
             code=["lowq_core.training.adapnet"],
             make=make,
             resume=True,
         )
         return folder / MODEL
+
+    def _starting_weights(self) -> str:
+        weights = self.embed.weights
+        return "ImageNet" if weights is None else file_digest(Path(weights))

@@ -19,11 +19,12 @@ from lowq_core.training.adapnet import ROWS
     st.sampled_from(sorted(EMBEDDINGS)),
     st.sampled_from([None, *sorted(WHITENINGS)]),
     st.sampled_from([None, *map(Tuned, sorted(TUNED))]),
+    st.booleans(),
 )
 def test_a_methods_name_reads_back_as_itself(
-    embedding: str, whitening: str | None, tuned: Tuned | None
+    embedding: str, whitening: str | None, tuned: Tuned | None, restored: bool
 ) -> None:
-    method = Method(embedding, whitening, tuned)
+    method = Method(embedding, whitening, tuned, restored)
     assert parse_method(method.name) == method
 
 

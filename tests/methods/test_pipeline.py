@@ -17,12 +17,15 @@ from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.degrade import KNOWN
 from lowq_core.errors import LowqError
+from lowq_core.images import to_array
 from lowq_core.methods import pipeline as module
 from lowq_core.methods.data import TrainingPairs
-from lowq_core.methods.grammar import Method, parse_method
+from lowq_core.methods.grammar import Method, Tuned, parse_method
 from lowq_core.methods.pipeline import Pipeline, fit_whitening, quiet
+from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.models.backbone import backbone
 from lowq_core.models.checkpoints import load_checkpoint
+from lowq_core.models.pooling import l2n
 from lowq_core.models.whitening import fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import profile
 from lowq_core.reproduce.store import Store
@@ -61,7 +64,8 @@ def pipeline(
         backbone="resnet18",
         weights=str(weights),
     )
-    return replace(chosen, profile=profile("smoke", train=("porto",)))
+    tuned = replace(chosen.profile.tuned, frozen=2)  # a ResNet has fewer stages
+    return replace(chosen, profile=profile("smoke", train=("porto",), tuned=tuned))
 
 
 def steps(pipeline: Pipeline, step: str) -> set[Path]:
@@ -339,3 +343,43 @@ def test_the_digest_changes_with_pictures_boxes_and_truth(
     assert pipeline.digest(load_benchmark(tiny / "gnd_tiny.json")) == digest
     shutil.copy(tiny / "jpg" / "a" / "a0.png", tiny / "jpg" / "lone.png")
     assert pipeline.digest(load_benchmark(tiny / "gnd_tiny.json")) != digest
+
+
+# trained trunks and restored queries
+
+
+def test_a_trained_trunk_is_trained_once_and_described_with(
+    pipeline: Pipeline, town: Benchmark, said: list[str]
+) -> None:
+    method = parse_method("gem+augmented")
+    report = pipeline.evaluate(method, town)
+    assert report.method == "gem+augmented"
+    assert report.configuration["tuned"] == {"row": "augmented", "seed": 0, "changes": ()}
+    assert report.configuration["embed"]["weights"] is None
+    assert sum("training on" in line for line in said) == 1
+    (kept,) = steps(pipeline, "adapnet")
+    network = load_adapnet(kept / "model.safetensors")
+    with torch.inference_mode():
+        photo = to_array(database_pictures(town)[0].load(64))
+        x = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
+        wanted = l2n(network(x))[0]
+    found = pipeline.database(method, town)[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.abs(found - pipeline.database(GEM, town)[0]).max() > 1e-4
+    other = replace(
+        method, tuned=Tuned("augmented", seed=1, changes=(("noises", ("jpeg",)), ("branches", 1)))
+    )
+    pipeline.describe(other, database_pictures(town))
+    assert len(steps(pipeline, "adapnet")) == 2
+
+
+def test_queries_are_restored_and_the_database_is_not(pipeline: Pipeline, town: Benchmark) -> None:
+    method = parse_method("gem+restored")
+    assert np.array_equal(pipeline.database(method, town), pipeline.database(GEM, town))
+    noise = ("impulse", 5)
+    restored = [replace(p, restorer="auto") for p in query_pictures(town, noise)]
+    found = pipeline.queries(method, town, noise)
+    assert np.array_equal(found, pipeline.describe(GEM, restored))
+    assert not np.array_equal(found, pipeline.queries(GEM, town, noise))
+    clean = pipeline.search(method, database_pictures(town), query_pictures(town)[0])
+    assert len(clean) == len(town.images)
