@@ -15,7 +15,7 @@ from lowq_core.restore.measures import (
 )
 
 NLM_STRENGTH = 0.65
-"""OpenCV's h for noise of standard deviation 1; chosen with patch and search on photos of no benchmark."""
+"""OpenCV's h for noise of standard deviation 1; chosen with patch and search on photos that no query shows."""
 NLM_PATCH, NLM_SEARCH = 5, 13
 
 DARKEST, BRIGHTEST = 20.0, 235.0
