@@ -50,13 +50,15 @@ class Evaluate:
     """Score a method on a benchmark, on clean queries and under degradations."""
 
     benchmark: str
-    """Name (see `lowq list benchmarks`), or the path of a ground truth (.json, .pkl, .mat, labels .csv)."""
+    """Name (see `lowq list benchmarks`), path of a ground truth (.json, .pkl, .mat, labels .csv), or folder
+    of a noise benchmark."""
     images: Path | None = None
     """Folder of the pictures, where the ground truth does not lie beside them."""
     method: str = "gem"
     """Parts joined by + (see `lowq list methods`), or a checkpoint's path."""
     degrade: str | None = None
-    """NAME:SEVERITY, a comma-joined list, or all:5; without a severity the mean over 1 to 5."""
+    """NAME:SEVERITY, a comma-joined list, or all:5; without a severity the mean over 1 to 5. (Default: none,
+    or all that a noise benchmark holds.)"""
     distractors: Path | None = None
     """Folder of pictures that match no query, added to the database."""
     profile: str | None = None
@@ -78,7 +80,7 @@ class Evaluate:
         from lowq_core.files import write_text
         from lowq_core.methods.data import benchmark_of
         from lowq_core.methods.grammar import parse_method
-        from lowq_core.methods.noises import parse_degrade
+        from lowq_core.methods.noises import parse_degrade, stored_noises
         from lowq_core.methods.pipeline import Pipeline
         from lowq_core.viz.tables import report_table
 
@@ -93,6 +95,8 @@ class Evaluate:
             strict=self.strict,
         )
         benchmark = benchmark_of(pipeline.profile, self.benchmark, self.images, self.distractors)
+        if benchmark.stored is not None and not noises:
+            noises = stored_noises(benchmark.stored.conditions)
         report = pipeline.evaluate(method, benchmark, noises)
         print(report_table(report))
         if self.json:

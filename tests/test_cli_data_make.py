@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_images_elsewhere(tiny: Path, tmp_path: Path) -> None:
     gnd = (tiny / "gnd_tiny.json").rename(tmp_path / "gnd_tiny.json")
     argv = ("data", "make", f"noise-{gnd}", "--out", tmp_path / "noisy", "--noises", "fog", "--severities", 1)
     assert lowq(*argv, "--images", tiny) == 0
+
+
+def test_evaluate_on_the_files(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    folder = tiny.rename(
+        tmp_path / "data" / "rparis_mini"
+    )  # a noise benchmark is evaluated by its benchmark's name
+    (folder / "gnd_tiny.json").rename(folder / "gnd_rparis_mini.json")
+    monkeypatch.setenv("LOWQ_DATA", str(tmp_path / "data"))
+    out = tmp_path / "noisy"
+    asked = ("--noises", "jpeg", "impulse", "--severities", 2, 5)
+    assert lowq("data", "make", "noise-rparis_mini", "--out", out, *asked) == 0
+    told = ("--profile", "smoke", "--size", 48)
+    stored, now = tmp_path / "stored.json", tmp_path / "now.json"
+    assert lowq("evaluate", "--benchmark", out, *told, "--json", stored) == 0
+    assert set(json.loads(stored.read_text())["per_query"]) == {"clean", "impulse", "jpeg"}
+    for level in (2, 5):
+        for path, benchmark in ((stored, out), (now, "rparis_mini")):
+            told_noise = ("--degrade", f"jpeg:{level},impulse:{level}", "--json", path)
+            assert lowq("evaluate", "--benchmark", benchmark, *told, *told_noise) == 0
+        assert json.loads(stored.read_text()) == json.loads(now.read_text())
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lowq_core.data.finder import PictureFinder
 from lowq_core.errors import LowqError
+
+if TYPE_CHECKING:
+    from lowq_core.images import Picture  # opens pictures, which nobody who only counts needs
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the picture after EXIF orientation."""
@@ -54,6 +57,17 @@ class Query:
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
 
+class StoredQueries(Protocol):
+    """Noisy queries that lie on the disk, see `lowq_core.data.noise_benchmark`."""
+
+    @property
+    def conditions(self) -> tuple[tuple[str, int], ...]:
+        """The noises and severities that there are."""
+
+    def pictures(self, noise: str, severity: int) -> list[Picture]:
+        """One picture a query; LowqError where that noise is not there at that severity."""
+
+
 @dataclass(frozen=True, repr=False)
 class Benchmark:
     """A database of pictures and the queries to find in it.
@@ -65,6 +79,7 @@ class Benchmark:
         root: folder that holds the pictures (any depth); names resolve with or without extension.
         measure: how a ranking is scored, see `Measure`.
         more_roots: further folders, searched after `root`: those of distractors.
+        stored: noisy queries to take from files, in place of those made on the fly.
 
     Raises:
         LowqError: an index of the ground truth points past `images`.
@@ -83,6 +98,7 @@ class Benchmark:
     root: Path
     measure: Measure = "revisited"
     more_roots: tuple[Path, ...] = ()
+    stored: StoredQueries | None = None
 
     def __post_init__(self) -> None:
         for query in self.queries:

@@ -36,6 +36,7 @@ __all__ = [
     "ground_truth_digest",
     "make_noise_benchmark",
     "read_noise_benchmark",
+    "with_stored_queries",
 ]
 
 Condition = tuple[str, int]
@@ -82,7 +83,7 @@ def make_noise_benchmark(
     >>> made, [picture.load(None).size for picture in made.pictures("fog", 3)]
     (NoiseBenchmark('town', 1 queries, 2 noises), [(32, 32)])
     """
-    folder = Path(folder)
+    folder, benchmark = Path(folder), replace(benchmark, stored=None)
     wanted = conditions(benchmark, noises, severities)
     made = _kept(benchmark, folder)
     if any(condition not in made.conditions for condition in wanted):
@@ -93,6 +94,17 @@ def make_noise_benchmark(
                 todo = [condition for condition in wanted if condition not in made.conditions]
                 made = _make(benchmark, made, todo, progress)
     return made
+
+
+def with_stored_queries(benchmark: Benchmark, folder: Path | str) -> Benchmark:
+    """`benchmark`, whose noisy queries are then the files of the noise benchmark in `folder`.
+
+    Raises:
+        LowqError: no noise benchmark there, or one of another benchmark or ground truth.
+    """
+    made = read_noise_benchmark(folder)
+    _check_same(made, benchmark)
+    return replace(benchmark, stored=made)
 
 
 def conditions(
@@ -153,15 +165,24 @@ def ground_truth_digest(benchmark: Benchmark) -> str:
 
 def _kept(benchmark: Benchmark, folder: Path) -> NoiseBenchmark:
     """What is finished in `folder`: of each noise at each severity all files, or none."""
-    name, digest = benchmark.name.partition("+")[0], ground_truth_digest(benchmark)
     if not (folder / MANIFEST).exists():
-        return NoiseBenchmark(folder, name, digest, __version__, ())
+        return NoiseBenchmark(folder, _name(benchmark), ground_truth_digest(benchmark), __version__, ())
     made = read_noise_benchmark(folder)
-    if (made.name, made.ground_truth) != (name, digest):
-        other = f"the benchmark {made.name!r}" if made.name != name else f"another ground truth of {name}"
-        raise LowqError(f"{folder}: holds noisy queries of {other}; choose another folder")
+    _check_same(made, benchmark)
     whole = [c for c in made.conditions if all(_is_there(made, file) for file in made.files_of(*c))]
     return made.only(whole)
+
+
+def _name(benchmark: Benchmark) -> str:
+    """Without distractors."""
+    return benchmark.name.partition("+")[0]
+
+
+def _check_same(made: NoiseBenchmark, benchmark: Benchmark) -> None:
+    name = _name(benchmark)
+    if (made.name, made.ground_truth) != (name, ground_truth_digest(benchmark)):
+        other = f"the benchmark {made.name!r}" if made.name != name else f"another ground truth of {name}"
+        raise LowqError(f"{made.root}: holds noisy queries of {other}; choose another folder")
 
 
 def _is_there(made: NoiseBenchmark, file: NoisyFile) -> bool:

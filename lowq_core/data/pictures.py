@@ -33,11 +33,14 @@ def query_pictures(benchmark: Benchmark, noise: tuple[str, int] | None = None) -
     picture that is queried again, with another box, is called `<name>#1`, `#2` and so on.
 
     Args:
-        noise: name and severity 1..5 of a degradation, laid on the cropped query.
+        noise: name and severity 1..5 of a degradation, laid on the cropped query; taken from `benchmark.stored`
+            where the benchmark has that.
 
     Raises:
         LowqError: no query's picture is there, or a name fits several files.
     """
+    if noise is not None and benchmark.stored is not None:
+        return benchmark.stored.pictures(*noise)
     paths = _paths(benchmark, [query.image for query in benchmark.queries])
     name = benchmark.name.partition("+")[0]
     times: Counter[str] = Counter()

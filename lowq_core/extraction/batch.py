@@ -102,10 +102,10 @@ def _make(
 
 def pictures_digest(pictures: Sequence[Picture]) -> str:
     """sha256 of what is read and how, without the folders that the files lie in."""
-    rows = [
-        (picture.name, picture.bbx, None if picture.noise is None else dataclasses.asdict(picture.noise))
-        for picture in pictures
-    ]
+    rows = []
+    for picture in pictures:
+        noise = None if picture.noise is None else dataclasses.asdict(picture.noise)
+        rows.append((picture.name, picture.bbx, noise, picture.restorer))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

@@ -13,6 +13,8 @@ from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.datasets import get_dataset, need_root
 from lowq_core.data.folder import with_distractors
 from lowq_core.data.labels import ImageSet, read_labels, read_table
+from lowq_core.data.noise_benchmark import read_noise_benchmark, with_stored_queries
+from lowq_core.data.noise_manifest import MANIFEST
 from lowq_core.data.papertown import town, training_set
 from lowq_core.data.pictures import set_pictures
 from lowq_core.data.sfm120k import read_tuples
@@ -33,7 +35,8 @@ def benchmark_of(
     """The benchmark that a profile calls `name`.
 
     `papertown` and `papertown_val` are rendered at the profile's size; `<name>+distractors` adds the pictures
-    of LOWQ_DATA's folder `distractors`; anything else, a path also, is for `load_benchmark`.
+    of LOWQ_DATA's folder `distractors`; the folder of a noise benchmark is the benchmark that it was made of, with
+    its files as noisy queries; anything else, a path also, is for `load_benchmark`.
 
     Args:
         images: folder of the pictures, where the ground truth does not lie beside them.
@@ -42,6 +45,9 @@ def benchmark_of(
     Raises:
         LowqError: see `load_benchmark`.
     """
+    if (Path(name) / MANIFEST).is_file():
+        made_of = benchmark_of(profile, read_noise_benchmark(name).name, images, distractors)
+        return with_stored_queries(made_of, name)
     if name in RENDERED and images is None:
         benchmark = town(RENDERED[name], profile.town)
         return benchmark if distractors is None else with_distractors(benchmark, distractors)

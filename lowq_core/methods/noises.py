@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lowq_core.degrade import HELD_OUT, KNOWN, NOISES, SEVERITIES
 from lowq_core.errors import LowqError
 
@@ -37,3 +39,15 @@ def parse_degrade(text: str) -> dict[str, tuple[int, ...]]:
         for noise in GROUPS.get(name, (name,)):
             wanted[noise] = levels
     return wanted
+
+
+def stored_noises(conditions: Iterable[tuple[str, int]]) -> dict[str, tuple[int, ...]]:
+    """Noise -> severities, of all that a noise benchmark holds.
+
+    >>> stored_noises([("jpeg", 1), ("jpeg", 3), ("fog", 5)])
+    {'jpeg': (1, 3), 'fog': (5,)}
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for noise, severity in conditions:
+        found[noise] = (*found.get(noise, ()), severity)
+    return found

@@ -88,8 +88,9 @@ class Pipeline:
         return replace(self, profile=replace(self.profile, train=self.profile.choice_train))
 
     def for_variants(self) -> Pipeline:
-        """The same with the profile's settings for comparing many networks of local descriptors."""
-        return replace(self, profile=replace(self.profile, local=self.profile.variants))
+        """The same with the profile's settings for comparing many networks, which are trained for it."""
+        smaller = replace(self.embed, size=self.profile.tuned.variant_size)
+        return replace(self, profile=replace(self.profile, local=self.profile.variants), embed=smaller)
 
     @property
     def local(self) -> LocalPipeline:

@@ -38,8 +38,21 @@ class TunedNetworks:
     def training(self, tuned: Tuned) -> AdapNetTraining:
         """What is trained for `tuned`."""
         config = AdapNetConfig(self.embed.backbone, p=self.embed.p)
-        settings = asdict(self.profile.tuned)
-        base = AdapNetTraining(config, self.embed.weights, seed=tuned.seed, **settings)
+        settings = self.profile.tuned
+        base = AdapNetTraining(
+            config,
+            self.embed.weights,
+            epochs=settings.epochs,
+            pictures_per_epoch=settings.pictures_per_epoch,
+            batch=settings.batch,
+            group=settings.group,
+            lr=settings.lr,
+            decay=settings.decay,
+            size=settings.size,
+            frozen=settings.frozen,
+            precision=settings.precision,
+            seed=tuned.seed,
+        )
         changes = dict(tuned.changes)
         branches = changes.pop("branches", None)
         found = replace(row(tuned.row, base), **changes)

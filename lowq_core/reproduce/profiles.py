@@ -7,62 +7,9 @@ from typing import Any, Literal
 
 from lowq_core.degrade import KNOWN, NOISES
 from lowq_core.errors import LowqError
+from lowq_core.reproduce.settings import LocalSettings, TunedSettings
 
 _THREE_SCALES = (1.0, 2**-0.5, 0.5)
-
-
-@dataclass(frozen=True)
-class LocalSettings:
-    """How a profile makes, trains and searches local features (HOW + ASMK).
-
-    Attributes:
-        backbone, dim: trunk and dimensions of the local descriptors.
-        size, scales, count: longer side in pixels, relative scales, and features kept of a picture.
-        precision, engine: of the trunk when features are extracted.
-        seeds: one training run each, where variants are compared.
-        noises: known noises under which variants are compared.
-        words, codebook_pictures: visual words, and training pictures that they are made of.
-        epochs, queries_per_epoch, pool, negatives, batch: of the training, see `HowTraining`.
-        lr, train_size: learning rate of the trunk, chosen on `validation`, and longer side of the training
-            pictures.
-        whitening_pictures, whitening_features: what the whitening layer is fitted on.
-    """
-
-    backbone: str
-    dim: int
-    size: int
-    scales: tuple[float, ...]
-    count: int
-    precision: str
-    words: int
-    codebook_pictures: int
-    epochs: int
-    queries_per_epoch: int
-    pool: int
-    negatives: int
-    batch: int
-    lr: float
-    train_size: int
-    whitening_pictures: int
-    whitening_features: int
-    seeds: tuple[int, ...]
-    noises: tuple[str, ...]
-    engine: str = "torch"
-
-
-@dataclass(frozen=True)
-class TunedSettings:
-    """How a profile trains trunks for bad pictures (AdapNet and its comparators): fields of `AdapNetTraining`."""
-
-    size: int
-    epochs: int
-    pictures_per_epoch: int
-    batch: int
-    group: int
-    lr: float
-    frozen: int
-    decay: float = 0.9
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -214,7 +161,18 @@ PROFILES = {
             shrinkage=0.9,
             local=_SMOKE,
             variants=_SMOKE,
-            tuned=TunedSettings(size=64, epochs=1, pictures_per_epoch=4, batch=4, group=4, lr=1e-4, frozen=7),
+            tuned=TunedSettings(
+                size=64,
+                epochs=1,
+                pictures_per_epoch=4,
+                batch=4,
+                group=4,
+                lr=1e-4,
+                frozen=7,
+                seeds=(0, 1),
+                variant_size=96,
+                variant_noises=("jpeg", "fog"),
+            ),
             noises=("gaussian", "motion_blur", "fog"),
             severities=(5,),
             samples=500,
@@ -237,7 +195,16 @@ PROFILES = {
             local=_MINI,
             variants=replace(_MINI, size=192, scales=(1.0,), count=100, words=512, noises=()),
             tuned=TunedSettings(
-                size=128, epochs=2, pictures_per_epoch=240, batch=24, group=24, lr=1e-4, frozen=6
+                size=128,
+                epochs=2,
+                pictures_per_epoch=240,
+                batch=24,
+                group=24,
+                lr=1e-4,
+                frozen=6,
+                seeds=(0, 1, 2),
+                variant_size=192,
+                variant_noises=("gaussian", "motion_blur", "jpeg", "low_light", "defocus", "contrast"),
             ),
             noises=NOISES,
             severities=(5,),
@@ -268,7 +235,16 @@ PROFILES = {
                 whitening_pictures=200,
             ),
             tuned=TunedSettings(
-                size=224, epochs=6, pictures_per_epoch=1200, batch=48, group=48, lr=1e-4, frozen=4
+                size=224,
+                epochs=6,
+                pictures_per_epoch=1200,
+                batch=48,
+                group=48,
+                lr=1e-4,
+                frozen=4,
+                seeds=(0, 1, 2),
+                variant_size=320,
+                variant_noises=NOISES,
             ),
             noises=NOISES,
             severities=(5,),
@@ -292,7 +268,17 @@ PROFILES = {
             local=_PAPER,
             variants=_PAPER,
             tuned=TunedSettings(
-                size=512, epochs=20, pictures_per_epoch=100_000, batch=128, group=32, lr=1e-4, frozen=0
+                size=512,
+                epochs=20,
+                pictures_per_epoch=100_000,
+                batch=128,
+                group=32,
+                lr=1e-4,
+                frozen=0,
+                seeds=(0, 1, 2),
+                variant_size=1024,
+                variant_noises=NOISES,
+                precision="bf16",
             ),
             noises=NOISES,
             severities=(1, 2, 3, 4, 5),

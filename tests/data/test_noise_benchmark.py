@@ -23,6 +23,7 @@ from lowq_core.data.noise_benchmark import (
     ground_truth_digest,
     make_noise_benchmark,
     read_noise_benchmark,
+    with_stored_queries,
 )
 from lowq_core.data.pictures import query_pictures
 from lowq_core.degrade import NOISES, noise_seed
@@ -314,3 +315,15 @@ def test_a_noise_that_is_not_there(town: Benchmark, tmp_path: Path) -> None:
     made = make_noise_benchmark(town, tmp_path, ["fog"], [1])
     with pytest.raises(LowqError, match="no queries under fog:2; make them, or choose among fog:1"):
         made.pictures("fog", 2)
+
+
+def test_stored_queries_take_the_place_of_those_made_on_the_fly(town: Benchmark, tmp_path: Path) -> None:
+    made = make_noise_benchmark(town, tmp_path, ["fog"], [1])
+    more = with_stored_queries(replace(town, name="town+r1m", images=(*town.images, "x")), tmp_path)
+    assert query_pictures(more, ("fog", 1)) == made.pictures("fog", 1)
+    assert query_pictures(more) == query_pictures(town)
+    with pytest.raises(LowqError, match="no queries under fog:2"):
+        query_pictures(more, ("fog", 2))
+    assert make_noise_benchmark(more, tmp_path / "again", ["fog"], [2]).conditions == (("fog", 2),)
+    with pytest.raises(LowqError, match="noisy queries of the benchmark 'town'"):
+        with_stored_queries(replace(town, name="city"), tmp_path)
