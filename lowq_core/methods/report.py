@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ LEVELS: tuple[str, ...] = result.LEVELS
 PerQuery = dict[str, NDArray[np.float64]]
 NoiseAt = tuple[str, int]
 """A noise and its severity."""
+_GROUPS = (("known", KNOWN), ("held_out", HELD_OUT))
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,44 @@ def over_conditions(
     found = {"clean": per_query_at(None)}
     for noise, severities in (noises or {}).items():
         found[noise] = mean_over([per_query_at((noise, level)) for level in severities])
-    for group, members in (("known", KNOWN), ("held_out", HELD_OUT)):
+    for group, members in _GROUPS:
         if all(noise in found for noise in members):
             found[group] = mean_over([found[noise] for noise in members])
     return found
+
+
+def with_groups(report: MethodReport) -> MethodReport:
+    """`report` with `known` and `held_out` as means over those of their noises that it has, be it not all.
+
+    For sweeps over many networks, which take a few noises of each group; say which where the numbers are shown.
+    """
+    groups = {
+        group: [report.per_query[noise] for noise in members if noise in report.per_query]
+        for group, members in _GROUPS
+    }
+    means = {group: mean_over(found) for group, found in groups.items() if found}
+    return replace(report, per_query=dict(report.per_query) | means)
+
+
+def gap_closed(report: MethodReport, base: MethodReport, condition: str, level: str) -> float | None:
+    """How much of what noise takes from `base` the method of `report` gives back, in percent.
+
+        100 (mAP(report, noisy) - mAP(base, noisy)) / (mAP(base, clean) - mAP(base, noisy))
+
+    100 is the clean queries' mAP of `base`; below 0 the method makes noisy queries worse. None where the noise takes
+    nothing, or a mAP is not defined.
+
+    >>> def of(clean: float, jpeg: float) -> MethodReport:
+    ...     found = {"clean": clean, "jpeg": jpeg}
+    ...     per_query = {c: dict.fromkeys(LEVELS, np.array([value])) for c, value in found.items()}
+    ...     return MethodReport("m", "b", ("q",), per_query, {})
+    >>> gap_closed(of(88.0, 72.0), of(90.0, 60.0), "jpeg", "medium")
+    40.0
+    """
+    clean, noisy, found = base.map("clean", level), base.map(condition, level), report.map(condition, level)
+    if clean is None or noisy is None or found is None or clean <= noisy:
+        return None
+    return 100 * (found - noisy) / (clean - noisy)
 
 
 def over_seeds(reports: Sequence[MethodReport]) -> MethodReport:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lowq_core.methods.report import LEVELS, MethodReport, mean_over, over_seeds
+from lowq_core.methods.report import LEVELS, MethodReport, gap_closed, mean_over, over_seeds, with_groups
 from lowq_core.viz.tables import difference_rows, report_table, seed_rows
 
 
@@ -94,3 +95,26 @@ def test_difference_rows_are_paired() -> None:
     same, better = difference_rows(reports, "base", ["clean"], ["hard"])
     assert same == {"row": "same", "clean H": "+0.0 (+0.0 to +0.0)"}
     assert better == {"row": "better", "clean H": "+5.0 (+5.0 to +5.0)"}
+
+
+def test_groups_are_means_of_the_noises_that_are_there(report: MethodReport) -> None:
+    values = {noise: dict.fromkeys(LEVELS, np.array([v])) for noise, v in (("jpeg", 40.0), ("speckle", 60.0))}
+    found = with_groups(replace(report, per_query=values))
+    assert {c: found.map(c, "hard") for c in found.per_query} == {
+        "jpeg": 40.0,
+        "speckle": 60.0,
+        "known": 50.0,
+    }
+
+
+def test_gap_closed(report: MethodReport) -> None:
+    def of(clean: float, noisy: float) -> MethodReport:
+        both = {"clean": clean, "jpeg": noisy}
+        return replace(report, per_query={c: dict.fromkeys(LEVELS, np.array([v])) for c, v in both.items()})
+
+    base = of(90.0, 50.0)
+    assert gap_closed(base, base, "jpeg", "hard") == 0
+    assert gap_closed(of(10.0, 90.0), base, "jpeg", "hard") == 100
+    assert gap_closed(of(90.0, 40.0), base, "jpeg", "hard") == -25
+    assert gap_closed(base, of(50.0, 50.0), "jpeg", "hard") is None
+    assert gap_closed(report, report, "jpeg", "hard") is None
