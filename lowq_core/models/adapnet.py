@@ -69,6 +69,16 @@ class AdapNet(nn.Module):
         """The compensation block; None where the config has no branches."""
         return self.trunk.refine if isinstance(self.trunk.refine, QCB) else None
 
+    def gate(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..1 -> (B, K), the weight that each branch gets, in 0..1.
+
+        Raises:
+            LowqError: a network without branches.
+        """
+        if self.qcb is None:
+            raise LowqError("this network has no compensation block, so no gate; take one with branches")
+        return self.qcb.gate(self.trunk.unrefined(x))
+
     def map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, C, h, w), compensated."""
         return self.trunk(x)

@@ -93,8 +93,13 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, C, ceil(H / stride), ceil(W / stride)); `lite0-` alone is signed."""
-        map_: Tensor = self.refine(self.body((x - self.mean) / self.std).to(x.dtype))
+        map_: Tensor = self.refine(self.unrefined(x))
         return map_
+
+    def unrefined(self, x: Tensor) -> Tensor:
+        """The map that `refine` gets, in the type of `x`."""
+        map_: Tensor = self.body((x - self.mean) / self.std)
+        return map_.to(x.dtype)
 
     def stages(self) -> list[nn.ModuleList]:
         """The layers of `body` in order, stage by stage: the stem, each block of layers, the head if there is one.

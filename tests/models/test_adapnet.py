@@ -43,6 +43,7 @@ def test_the_block_is_on_the_map(network: AdapNet) -> None:
     map_ = network.trunk.body((x - network.trunk.mean) / network.trunk.std)
     assert network.qcb is not None
     torch.testing.assert_close(network(x), gem(network.qcb(map_), 2.5))
+    torch.testing.assert_close(network.gate(x), network.qcb.gate(map_))
 
 
 @torch.inference_mode()
@@ -74,6 +75,8 @@ def test_bad_input(network: AdapNet, tmp_path: Path) -> None:
     ):
         with pytest.raises(LowqError, match=message):
             AdapNetConfig(**change)  # type: ignore[arg-type]
+    with pytest.raises(LowqError, match="has no compensation block"):
+        adapnet(AdapNetConfig("resnet18", branches=0), "random").gate(torch.zeros(1, 3, 32, 32))
     with pytest.raises(LowqError, match="no such AdapNet network"):
         load_adapnet(tmp_path / "none.safetensors")
     other = tmp_path / "other.safetensors"
