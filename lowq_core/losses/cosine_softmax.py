@@ -20,8 +20,15 @@ from lowq_core.errors import LowqError
 COSINE_EPS = 1e-3
 """Cosines are clipped to +-(1 - 1e-3), as in AdaFace: there the angle's derivative is at most 22.4."""
 
-BLOCK = 2**21
-"""Numbers of the class weights worked on at once, 8 MB of float32: read once from memory, for all there is to do."""
+BLOCK = 2**20
+"""Numbers of the class weights worked on at once: 4 MB of float32, which stay in cache until all is done to them."""
+
+BLOCK_ELSEWHERE = 2**26
+"""The same on devices other than the processor, where few large steps are faster than many small ones."""
+
+_clip_gradient = (
+    torch.ops.aten.hardtanh_backward.grad_input
+)  # a gradient, but 0 where a value is at its limit
 
 _LEAST_NORM = 1e-12
 """A class weight of 0 has the cosine 0 with everything."""
@@ -69,8 +76,8 @@ class _CosineSoftmax(Function):
         limit = scale * (1 - COSINE_EPS)
         for rows in _blocks(weight):
             block, part = weight[rows].to(x.dtype), logits[rows]
-            torch.linalg.vector_norm(block, dim=1, out=norms[rows])
             torch.mm(block, x.t(), out=part)
+            torch.linalg.vector_norm(block, dim=1, out=norms[rows])
             part.mul_(scale / norms[rows].clamp(min=_LEAST_NORM).unsqueeze(1)).clamp_(-limit, limit)
         if not torch.isfinite(norms).all():
             raise LowqError("class weights: they hold NaN or infinity; lower the learning rate or start anew")
@@ -96,17 +103,22 @@ def _gradients(ctx: Any, of_target: Tensor, of_others: Tensor) -> tuple[Tensor |
     of_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
     of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
     pull = x * (ctx.scale * of_others).unsqueeze(1)
+    room = x.new_empty(2, *logits[next(_blocks(weight))].shape)  # touched once, not anew for every block
     for rows in _blocks(weight):
         block, part, r = weight[rows].to(x.dtype), logits[rows], norms[rows].reciprocal()
-        softmax = (part - others).exp_().mul_(part.abs() < ctx.limit)
-        along = (
-            softmax * part
-        ) @ of_others  # the part of the pull that only would change the weight's length
+        softmax, product = room[:, : len(part)]
+        torch.sub(part, others, out=softmax).exp_()
+        _clip_gradient(softmax, part, -ctx.limit, ctx.limit, grad_input=softmax)
+        # That part of the pull that would only change the weight's length:
+        along = torch.mul(softmax, part, out=product) @ of_others
         softmax.mul_(r.unsqueeze(1))
-        if of_weight is not None:
-            of_weight[rows] = (block * (-along * r * r).unsqueeze(1)).addmm_(softmax, pull)
         if of_x is not None:
             of_x.addmm_(softmax.t(), block)
+        if of_weight is not None:
+            gradient = of_weight[rows] if of_weight.dtype == x.dtype else torch.empty_like(block)
+            torch.mul(block, (-along * r * r).unsqueeze(1), out=gradient).addmm_(softmax, pull)
+            if gradient.dtype != of_weight.dtype:
+                of_weight[rows] = gradient
     u = (of_target * (target.abs() < ctx.limit)).unsqueeze(1)
     r = norms[labels].reciprocal().unsqueeze(1)
     own = weight[labels].to(x.dtype) * r
@@ -120,5 +132,6 @@ def _gradients(ctx: Any, of_target: Tensor, of_others: Tensor) -> tuple[Tensor |
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
     """The classes, some at a time."""
-    step = max(BLOCK // weight.shape[1], 1)
+    numbers = BLOCK if weight.device.type == "cpu" else BLOCK_ELSEWHERE
+    step = max(numbers // weight.shape[1], 1)
     return (slice(start, start + step) for start in range(0, len(weight), step))

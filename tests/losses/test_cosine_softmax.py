@@ -131,3 +131,14 @@ def test_class_weights_that_are_not_finite(bad: float) -> None:
     weight[2, 1] = bad
     with pytest.raises(LowqError, match="class weights"):
         cosine_softmax(x, weight, labels, 8.0)
+
+
+@pytest.mark.parametrize("scale", [0.1, 7.3, 30.0, 64.0])
+def test_clipped_cosines_have_no_gradient_in_float32(scale: float) -> None:
+    """In one dimension all cosines are 1 or -1, where rounding of the limit could let some through."""
+    x = torch.tensor([[1.0], [-1.0]], requires_grad=True)
+    weight = torch.tensor([[2.0], [-0.3], [5.0]], requires_grad=True)
+    target, others = cosine_softmax(x, weight, torch.tensor([0, 2]), scale)
+    torch.testing.assert_close(target, torch.tensor([0.999, -0.999]))
+    for gradient in torch.autograd.grad((target + others).sum(), (x, weight)):
+        assert gradient.abs().max() == 0
