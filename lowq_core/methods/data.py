@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.datasets import get_dataset, need_root
 from lowq_core.data.folder import with_distractors
+from lowq_core.data.gldv2 import Reading, read_training_set
 from lowq_core.data.labels import ImageSet, read_labels, read_table
 from lowq_core.data.noise_benchmark import read_noise_benchmark, with_stored_queries
 from lowq_core.data.noise_manifest import MANIFEST
@@ -22,6 +24,7 @@ from lowq_core.errors import LowqError
 from lowq_core.images import Picture
 from lowq_core.models.whitening import pairs_from_labels
 from lowq_core.reproduce.profiles import Profile
+from lowq_core.training.classes import TrainingClasses, join_classes
 from lowq_core.training.tuples import TrainingTuples, from_labels, from_tuples, join
 
 DISTRACTORS = "+distractors"
@@ -107,6 +110,26 @@ def training_tuples(profile: Profile) -> TrainingTuples:
     return join(parts).shuffled(profile.seeds[0])
 
 
+def training_classes(profile: Profile) -> TrainingClasses:
+    """The pictures of the training sets for bad pictures (`profile.tuned.train`), each set's landmarks classes.
+
+    `gldv2` is the clean part of Google Landmarks v2, `gldv2-` and a reading another part of it, see
+    `lowq_core.data.gldv2.READINGS`.
+
+    Raises:
+        LowqError: a set that is not here.
+    """
+    parts = []
+    for name in profile.tuned.train:
+        if name == "sfm120k":
+            tuples = from_tuples(read_tuples(_folder(name), "train"))
+            parts.append(TrainingClasses(name, tuples.pictures, tuples.clusters))
+        else:
+            images = _labelled(name, profile)
+            parts.append(TrainingClasses(name, tuple(set_pictures(images)), images.labels))
+    return join_classes(parts)
+
+
 def _pairs_of(name: str, profile: Profile) -> tuple[list[Picture], NDArray[np.int64], NDArray[np.int64]]:
     if name == "sfm120k":
         tuples = read_tuples(_folder(name), "whiten")
@@ -120,6 +143,9 @@ def _labelled(name: str, profile: Profile) -> ImageSet:
     """PaperTown's training set, or the training part of a labels CSV: all of it where the CSV has no split."""
     if name == "papertown":
         return training_set(profile.town)
+    if name.partition("-")[0] == "gldv2":
+        reading = name.partition("-")[2] or "clean"
+        return read_training_set(_folder("gldv2_train"), cast(Reading, reading))
     labels = _folder(name) / "labels.csv"
     split = "train" if "split" in read_table(labels, ["image"])[0] else None
     return read_labels(labels, split)

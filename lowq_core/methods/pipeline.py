@@ -182,7 +182,10 @@ class Pipeline:
 
         `known` and `held_out` are added where all noises of the group are asked for.
         """
-        if method.trained and benchmark.name in set(self.profile.train) - set(RENDERED):
+        taught = (
+            self.profile.tuned.train if isinstance(method, Method) and method.tuned else self.profile.train
+        )
+        if method.trained and benchmark.name in {*taught, *self.profile.train} - set(RENDERED):
             self.say(
                 f"{benchmark.name}: {method.name} was trained on other photos of its landmarks; it is flattered"
             )
@@ -203,6 +206,13 @@ class Pipeline:
             over_conditions(per_query_at, noises),
             self._configuration(method, noises),
         )
+
+    def _taught(self, method: Method | LocalMethod) -> set[str]:
+        """The training sets that a part of `method` was fitted on."""
+        if isinstance(method, LocalMethod):
+            return set(self.profile.train if method.trained else ())
+        of_trunk = self.profile.tuned.train if method.tuned else ()
+        return {*of_trunk, *(self.profile.train if method.whitening else ())}
 
     def _embed_config(self, method: Method) -> tuple[EmbedConfig, str]:
         """The embedding's configuration, and which of its heads `method` takes."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lowq_core.extraction.config import EmbedConfig
-from lowq_core.methods.data import training_tuples
+from lowq_core.methods.data import training_classes
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.grammar import Tuned
 from lowq_core.methods.say import Say, to_stderr
@@ -50,6 +50,7 @@ class TunedNetworks:
             decay=settings.decay,
             size=settings.size,
             frozen=settings.frozen,
+            class_start=settings.class_start,
             precision=settings.precision,
             seed=tuned.seed,
         )
@@ -60,12 +61,12 @@ class TunedNetworks:
 
     def network(self, tuned: Tuned) -> Path:
         """The file of the network, for `load_adapnet`; trained once on the profile's training pictures."""
-        data, training = training_tuples(self.profile), self.training(tuned)
+        data, training = training_classes(self.profile), self.training(tuned)
 
         def make(out: Path) -> None:
             begun = time.perf_counter()
             self.say(
-                f"{tuned.row}: training on {len(data.pictures)} pictures of {', '.join(self.profile.train)}"
+                f"{tuned.row}: training on {len(data.pictures)} pictures of {', '.join(self.profile.tuned.train)}"
             )
             train_adapnet(training, data, out)
             self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
@@ -75,7 +76,7 @@ class TunedNetworks:
             config=asdict(training) | {"weights": None},
             inputs={
                 "pictures": pictures_digest(data.pictures),
-                "labels": array_digest(data.clusters),
+                "labels": array_digest(data.labels),
                 "weights": self._starting_weights(),
             },
             code=["lowq_core.training.adapnet"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,15 @@ class TunedSettings:
     """How a profile trains trunks for bad pictures (AdapNet and its comparators), and compares many of them.
 
     Attributes:
-        size, epochs, pictures_per_epoch, batch, group, lr, frozen, decay, precision: see `AdapNetTraining`.
+        train: names of the training sets, whose landmarks are the classes.
+        size, epochs, pictures_per_epoch, batch, group, lr, frozen, decay, precision, class_start: see
+            `AdapNetTraining`.
         seeds: one training run each.
         variant_size: longer side in pixels where many networks are compared.
         variant_noises: degradations of the queries there.
     """
 
+    train: tuple[str, ...]
     size: int
     epochs: int
     pictures_per_epoch: int
@@ -67,3 +71,4 @@ class TunedSettings:
     variant_noises: tuple[str, ...]
     decay: float = 0.9
     precision: str = "float32"
+    class_start: Literal["means", "random"] = "means"

@@ -20,9 +20,9 @@ from lowq_core.models.adapnet import AdapNet, adapnet
 from lowq_core.models.adapnet_checkpoints import save_adapnet
 from lowq_core.training import ranks
 from lowq_core.training.adapnet_recipe import AdapNetRecipe, AdapNetTraining, Trained, fit_classifier
+from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder, run_identity
 from lowq_core.training.loop import run
-from lowq_core.training.tuples import TrainingTuples
 
 __all__ = ["ROWS", "AdapNetTraining", "row", "train_adapnet"]
 
@@ -59,7 +59,7 @@ def row(name: str, base: AdapNetTraining) -> AdapNetTraining:
 
 def train_adapnet(
     training: AdapNetTraining,
-    data: TrainingTuples,
+    data: TrainingClasses,
     out: str | Path,
     validate: Callable[[AdapNet], float] | None = None,
     *,
@@ -73,15 +73,15 @@ def train_adapnet(
 
     Args:
         training: how.
-        data: on what: its pictures and clusters, which are the classes. Pairs are not used.
+        data: on what.
         out: folder of this one run; it gets `model.safetensors`, `config.json` and `log.jsonl`.
         validate: the network in evaluation mode -> a score, higher is better; the best epoch is kept. Without
             it the last one is.
         device: "cpu" or "cuda".
 
     Raises:
-        LowqError: a picture that cannot be read; fewer than two classes; a loss that is not finite; `out` holds
-            another run; no GPU for "cuda".
+        LowqError: a picture that cannot be read; a loss that is not finite; `out` holds another run; no GPU for
+            "cuda".
     """
     folder = RunFolder(out)
     with ranks.joined(), torch.random.fork_rng(devices=[]):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from lowq_core.losses.siblings import AdaFace, ArcFace, CosFace, Softmax
 from lowq_core.models.adapnet import AdapNet, AdapNetConfig
 from lowq_core.models.pooling import l2n
 from lowq_core.training import ranks
+from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.paired import Pair, PairedCrops, PairItem, Pixels
 from lowq_core.training.recipe import Schedule
-from lowq_core.training.tuples import TrainingTuples
 
 MARGINS: dict[str, type[MarginLoss]] = {
     "softmax": Softmax,
@@ -36,6 +36,8 @@ MARGINS: dict[str, type[MarginLoss]] = {
     "noiretrieval": NoiRetrieval,
 }
 """What may classify; each takes the same margin, so that rows differ in its form alone."""
+
+ClassStart = Literal["means", "random"]
 
 LOCAL_SIDE = 3
 """Cells along a side that a map is brought down to for the local InfoNCE."""
@@ -59,6 +61,8 @@ class AdapNetTraining:
         lr, lr_new: learning rate of the trunk, and that of new layers over it.
         weight_decay, decay: of AdamW; factor of the learning rates after each epoch.
         margin, scale: of the classification.
+        class_start: "means", or "random" where there are too many pictures for a pass over all; see
+            `fit_classifier`.
         temperature: of InfoNCE.
         stop_gradient: whether the clean side of InfoNCE is a goal that the loss must not move.
         size: side of the crops in pixels.
@@ -91,6 +95,7 @@ class AdapNetTraining:
     decay: float = 0.9
     margin: float = 0.15
     scale: float = 30.0
+    class_start: ClassStart = "means"
     temperature: float = 0.07
     stop_gradient: bool = True
     size: int = 512
@@ -106,6 +111,8 @@ class AdapNetTraining:
         for name in ("alpha", "beta", "distil"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LowqError(f"{name}={getattr(self, name)}: choose a finite number from 0")
+        if self.class_start not in get_args(ClassStart):
+            raise LowqError(f"class_start {self.class_start!r} is unknown; choose means or random")
         if self.classification is None and not (self.alpha or self.beta or self.distil):
             raise LowqError(
                 "nothing to train for: choose a classification, or set alpha, beta or distil above 0"
@@ -159,15 +166,14 @@ class AdapNetRecipe:
     What is local in the paper is not known; this is a reconstruction.
 
     Raises:
-        LowqError: fewer than two classes; more frozen stages than the trunk has.
+        LowqError: more frozen stages than the trunk has.
     """
 
-    def __init__(self, training: AdapNetTraining, data: TrainingTuples, network: AdapNet) -> None:
-        self.training, self.pictures = training, data.pictures
-        names, self.labels = np.unique(data.clusters, return_inverse=True)
+    def __init__(self, training: AdapNetTraining, data: TrainingClasses, network: AdapNet) -> None:
+        self.training, self.data = training, data
         self.device = next(network.parameters()).device
         self.crops = training.crops
-        self.model = Trained(network, _loss(training, network.trunk.channels, len(names))).to(self.device)
+        self.model = Trained(network, _loss(training, network.trunk.channels, data.count)).to(self.device)
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if training.distil else None
         stages = network.trunk.stages()
         if training.frozen > len(stages):
@@ -191,12 +197,12 @@ class AdapNetRecipe:
         """Pictures drawn anew, each with the seed of its crop and noise."""
         ranks.broadcast(self.model.buffers())  # each process has kept statistics of the norms of its own
         generator = np.random.default_rng((self.training.seed, epoch))
-        drawn = generator.permutation(len(self.pictures))[: self.training.pictures_per_epoch]
+        drawn = generator.permutation(len(self.data.pictures))[: self.training.pictures_per_epoch]
         seeds = generator.integers(2**62, size=drawn.size)
         return [PairItem(int(index), int(seed)) for index, seed in zip(drawn, seeds, strict=True)]
 
     def load(self, item: PairItem) -> Pair:
-        return self.crops(self.pictures[item.picture], item.seed, int(self.labels[item.picture]))
+        return self.crops(self.data.pictures[item.picture], item.seed, int(self.data.labels[item.picture]))
 
     def loss(self, group: Sequence[Pair]) -> Tensor:
         """The sum over the group's pictures, as the loop wants it."""
@@ -251,17 +257,17 @@ def fit_classifier(recipe: AdapNetRecipe) -> None:
         LowqError: a picture that cannot be read.
     """
     head = recipe.model.loss.classification
-    if not isinstance(head, MarginLoss):
+    if not isinstance(head, MarginLoss) or recipe.training.class_start == "random":
         return
     plain = PairedCrops(recipe.training.size, noises=())
     network = copy.deepcopy(recipe.model.network).eval()
 
     @torch.no_grad()
     def described(index: int) -> _Described:
-        pair = plain(recipe.pictures[index], seed=index, label=int(recipe.labels[index]))
+        pair = plain(recipe.data.pictures[index], seed=index, label=int(recipe.data.labels[index]))
         return _Described(pair.label, network(recipe._batch([pair.clean]))[0].float())
 
-    with in_parallel(described, range(len(recipe.pictures))) as results:
+    with in_parallel(described, range(len(recipe.data.pictures))) as results:
         found = list(results)
     vectors = torch.stack([row.vector for row in found])
     labels = torch.tensor([row.label for row in found], device=vectors.device)

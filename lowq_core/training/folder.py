@@ -18,6 +18,7 @@ import torch
 
 from lowq_core.errors import LowqError
 from lowq_core.files import sha256, write_bytes, write_text
+from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.tuples import TrainingTuples
 
 
@@ -119,7 +120,7 @@ def _differences(found: Any, wanted: Any, key: str = "") -> Iterator[tuple[str, 
         yield key or "config", json.dumps(found), json.dumps(wanted)
 
 
-def run_identity(training: Any, data: TrainingTuples) -> dict[str, Any]:
+def run_identity(training: Any, data: TrainingTuples | TrainingClasses) -> dict[str, Any]:
     """What tells one run from another, as plain values; starting weights count by their content.
 
     Args:

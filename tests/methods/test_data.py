@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.errors import LowqError
 from lowq_core.methods import data as module
-from lowq_core.methods.data import PAIRS_PER_LABEL, benchmark_of, training_pairs
+from lowq_core.methods.data import PAIRS_PER_LABEL, benchmark_of, training_classes, training_pairs
 from lowq_core.reproduce.profiles import PROFILES, profile
+from lowq_core.training.classes import TrainingClasses
 
 SMOKE = profile("smoke")
 
@@ -120,6 +122,42 @@ def test_sfm120k_brings_its_own_pairs(root: Path) -> None:
         for q, p in zip(pairs.queries, pairs.positives, strict=True)
     ]
     assert found == [(ids[0], ids[2]), (ids[3], ids[1])]
+
+
+def test_classes_of_every_kind_of_set(root: Path) -> None:
+    labels_csv(root / "porto", ["a0.png,a,train", "a1.png,a,train", "b0.png,b,train", "t.png,t,test"])
+    tables = {
+        "train/train.csv": "id,url,landmark_id\naaa1,u,30\nbbb2,u,5\nccc3,u,5\nddd4,u,200\n",
+        "train/train_clean.csv": "landmark_id,images\n5,ccc3 bbb2\n200,ddd4\n",
+    }
+    for name, text in tables.items():
+        path = root / "gldv2" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for name in ("aaa1", "bbb2", "ccc3", "ddd4"):
+        path = root / "gldv2" / "train" / name[0] / name[1] / name[2] / f"{name}.jpg"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    ids = [f"{number:032x}" for number in range(3)]
+    for name in ids:
+        path = root / "sfm120k" / "ims" / name[-2:] / name[-4:-2] / name[-6:-4] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    train = {"cids": ids, "cluster": [7, 7, 9], "qidxs": [0], "pidxs": [1]}
+    (root / "sfm120k" / "retrieval-SfM-120k.pkl").write_bytes(pickle.dumps({"train": train}))
+
+    def classes_of(*names: str) -> TrainingClasses:
+        return training_classes(replace(SMOKE, tuned=replace(SMOKE.tuned, train=names)))
+
+    assert classes_of("porto").labels.tolist() == [0, 0, 1]
+    assert classes_of("gldv2").labels.tolist() == [0, 0, 1]
+    assert classes_of("gldv2-noisy_labels").count == 3
+    assert classes_of("sfm120k").labels.tolist() == [0, 0, 1]
+    everything = classes_of("porto", "gldv2", "sfm120k")
+    assert everything.labels.tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5]
+    assert len({picture.path for picture in everything.pictures}) == 9
+    with pytest.raises(LowqError, match="'dirty' is no reading"):
+        classes_of("gldv2-dirty")
 
 
 def test_training_pictures_that_are_not_here(root: Path, monkeypatch) -> None:

@@ -21,6 +21,7 @@ from lowq_core.models.backbone import Backbone
 from lowq_core.training import adapnet as training_adapnet
 from lowq_core.training.adapnet import ROWS, AdapNetTraining, row, train_adapnet
 from lowq_core.training.adapnet_recipe import MARGINS, AdapNetRecipe, fit_classifier
+from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.tuples import TrainingTuples
 
@@ -41,29 +42,34 @@ def network(config: AdapNetConfig = LITTLE, weights: str | None = None) -> AdapN
 
 
 @pytest.fixture
+def places(data: TrainingTuples) -> TrainingClasses:
+    return TrainingClasses("places", data.pictures, data.clusters)
+
+
+@pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_adapnet, "adapnet", network)
 
 
-def recipe_of(told: AdapNetTraining, data: TrainingTuples) -> AdapNetRecipe:
+def recipe_of(told: AdapNetTraining, places: TrainingClasses) -> AdapNetRecipe:
     torch.manual_seed(0)
-    return AdapNetRecipe(told, data, network(told.config))
+    return AdapNetRecipe(told, places, network(told.config))
 
 
-def test_an_epoch_draws_pictures_and_seeds_anew(data: TrainingTuples) -> None:
-    recipe = recipe_of(training(pictures_per_epoch=15), data)
+def test_an_epoch_draws_pictures_and_seeds_anew(places: TrainingClasses) -> None:
+    recipe = recipe_of(training(pictures_per_epoch=15), places)
     first, second = recipe.epoch(0), recipe.epoch(1)
     assert first == recipe.epoch(0)
     assert {item.picture for item in first} != {item.picture for item in second}
     assert len(first) == len({item.picture for item in first}) == 15
     assert not {item.seed for item in first} & {item.seed for item in second}
-    assert len(recipe_of(training(), data).epoch(0)) == 20
+    assert len(recipe_of(training(), places).epoch(0)) == 20
 
 
-def test_the_loss_is_the_sum_of_its_terms(data: TrainingTuples) -> None:
-    recipe = recipe_of(training(alpha=0.5, beta=2.0, stop_gradient=False), data)
+def test_the_loss_is_the_sum_of_its_terms(places: TrainingClasses) -> None:
+    recipe = recipe_of(training(alpha=0.5, beta=2.0, stop_gradient=False), places)
     group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
-    assert [pair.label for pair in group] == [data.clusters[item.picture] for item in recipe.epoch(0)[:4]]
+    assert [pair.label for pair in group] == [places.labels[item.picture] for item in recipe.epoch(0)[:4]]
     model = recipe.model.eval()
 
     def batch(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -85,10 +91,10 @@ def test_the_loss_is_the_sum_of_its_terms(data: TrainingTuples) -> None:
         assert recipe.loss(group).item() == pytest.approx(4 * wanted.item(), rel=1e-5)
 
 
-def test_distillation_is_held_to_the_untrained_network(data: TrainingTuples) -> None:
-    recipe = recipe_of(row("distilled", training()), data)
+def test_distillation_is_held_to_the_untrained_network(places: TrainingClasses) -> None:
+    recipe = recipe_of(row("distilled", training()), places)
     group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
-    plain = [dataclasses.replace(recipe.crops, noises=())(recipe.pictures[i], 0) for i in range(3)]
+    plain = [dataclasses.replace(recipe.crops, noises=())(recipe.data.pictures[i], 0) for i in range(3)]
     with torch.no_grad():
         of_bad = recipe.loss(group).item()
         assert recipe.loss(plain).item() == pytest.approx(
@@ -101,8 +107,8 @@ def test_distillation_is_held_to_the_untrained_network(data: TrainingTuples) -> 
     assert not any(p.requires_grad for p in recipe.teacher.parameters())  # type: ignore[union-attr]
 
 
-def test_clean_rows_see_no_degraded_picture(data: TrainingTuples) -> None:
-    recipe = recipe_of(row("finetuned", training()), data)
+def test_clean_rows_see_no_degraded_picture(places: TrainingClasses) -> None:
+    recipe = recipe_of(row("finetuned", training()), places)
     group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
     assert all(np.array_equal(pair.clean, pair.bad) for pair in group)
     labels = torch.tensor([pair.label for pair in group])
@@ -140,27 +146,27 @@ def test_rows_differ_in_what_they_are_named_for() -> None:
         row("gan", base)
 
 
-def test_every_margin_classifies(data: TrainingTuples) -> None:
+def test_every_margin_classifies(places: TrainingClasses) -> None:
     for name in MARGINS:
-        recipe = recipe_of(training(classification=name, alpha=0.0, beta=0.0), data)
+        recipe = recipe_of(training(classification=name, alpha=0.0, beta=0.0), places)
         assert recipe.loss([recipe.load(item) for item in recipe.epoch(0)[:3]]).isfinite()
         assert len(recipe.model.loss.classification.weight) == 5  # type: ignore[arg-type]
 
 
-def test_the_classifier_starts_at_the_mean_of_its_class(data: TrainingTuples) -> None:
-    recipe = recipe_of(training(), data)
+def test_the_classifier_starts_at_the_mean_of_its_class(places: TrainingClasses) -> None:
+    recipe = recipe_of(training(), places)
     fit_classifier(recipe)
     head = recipe.model.loss.classification
     assert isinstance(head, NoiRetrieval)
     vectors = []
     crops = dataclasses.replace(recipe.crops, noises=())
     with torch.no_grad():
-        for i, picture in enumerate(data.pictures):
+        for i, picture in enumerate(places.pictures):
             x = torch.from_numpy(crops(picture, i).clean).permute(2, 0, 1)[None].float() / 255
             vectors.append(recipe.model.network(x)[0])
     found = torch.stack(vectors)
     for label in range(5):
-        mean = nn.functional.normalize(found[data.clusters == label]).mean(0)
+        mean = nn.functional.normalize(found[places.labels == label]).mean(0)
         torch.testing.assert_close(
             head.weight[label], nn.functional.normalize(mean, dim=0), atol=1e-5, rtol=1e-4
         )
@@ -169,8 +175,8 @@ def test_the_classifier_starts_at_the_mean_of_its_class(data: TrainingTuples) ->
     torch.testing.assert_close(head.statistics.sigma, norms.std())
 
 
-def test_frozen_stages_stay_and_rates_differ(data: TrainingTuples) -> None:
-    recipe = recipe_of(training(frozen=1), data)
+def test_frozen_stages_stay_and_rates_differ(places: TrainingClasses) -> None:
+    recipe = recipe_of(training(frozen=1), places)
     names = {id(p): name for name, p in recipe.model.named_parameters()}
     groups = recipe.optimiser().param_groups
     assert [group["lr"] for group in groups] == pytest.approx([1e-3, 3e-3])
@@ -181,10 +187,10 @@ def test_frozen_stages_stay_and_rates_differ(data: TrainingTuples) -> None:
     }
     assert all("refine" in names[id(p)] or "loss" in names[id(p)] for p in groups[1]["params"])
     with pytest.raises(LowqError, match="little has 2 stages"):
-        recipe_of(training(frozen=3), data)
+        recipe_of(training(frozen=3), places)
 
 
-def test_trained_resumed_and_refused(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+def test_trained_resumed_and_refused(little: None, places: TrainingClasses, tmp_path: Path) -> None:
     told = training(epochs=3)
     calls = []
 
@@ -195,10 +201,10 @@ def test_trained_resumed_and_refused(little: None, data: TrainingTuples, tmp_pat
             raise KeyboardInterrupt
         return float(len(calls))
 
-    whole = train_adapnet(told, data, tmp_path / "whole", lambda model: 1.0 + len(calls))
+    whole = train_adapnet(told, places, tmp_path / "whole", lambda model: 1.0 + len(calls))
     with pytest.raises(KeyboardInterrupt):
-        train_adapnet(told, data, tmp_path / "run", fails_once)
-    resumed = train_adapnet(told, data, tmp_path / "run", fails_once)
+        train_adapnet(told, places, tmp_path / "run", fails_once)
+    resumed = train_adapnet(told, places, tmp_path / "run", fails_once)
     log = [line for line in RunFolder(tmp_path / "run").read_log() if "step" not in line]
     wanted = [line for line in RunFolder(tmp_path / "whole").read_log() if "step" not in line]
     assert [line["loss"] for line in log] == [line["loss"] for line in wanted]
@@ -211,28 +217,30 @@ def test_trained_resumed_and_refused(little: None, data: TrainingTuples, tmp_pat
     lists = {key: tuple(value) for key, value in written.items() if isinstance(value, list)}
     config = AdapNetConfig(**written.pop("config"))
     assert AdapNetTraining(config, **(written | lists)) == told
-    assert train_adapnet(told, data, tmp_path / "run") == resumed
+    assert train_adapnet(told, places, tmp_path / "run") == resumed
     with pytest.raises(LowqError, match=r"training\.alpha 1\.0, not 0\.5; choose another folder"):
-        train_adapnet(dataclasses.replace(told, alpha=0.5), data, tmp_path / "run")
+        train_adapnet(dataclasses.replace(told, alpha=0.5), places, tmp_path / "run")
     assert whole.is_file()
 
 
-def test_training_closes_in_on_the_clean_picture(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+def test_training_closes_in_on_the_clean_picture(
+    little: None, places: TrainingClasses, tmp_path: Path
+) -> None:
     told = row("distilled", training(epochs=6, lr=1e-2, noises=("low_light",), severities=(3,)))
-    train_adapnet(told, data, tmp_path / "run")
+    train_adapnet(told, places, tmp_path / "run")
     losses = [line["loss"] for line in RunFolder(tmp_path / "run").read_log() if "step" not in line]
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_real_network_from_end_to_end(data: TrainingTuples, tmp_path: Path) -> None:
+def test_a_real_network_from_end_to_end(places: TrainingClasses, tmp_path: Path) -> None:
     told = training(config=AdapNetConfig("lite0", branches=1), epochs=1, pictures_per_epoch=4, frozen=7)
-    found = load_adapnet(train_adapnet(told, data, tmp_path / "run"))
+    found = load_adapnet(train_adapnet(told, places, tmp_path / "run"))
     assert found.config == told.config
     assert found.qcb is not None
     assert found.qcb.gamma.abs().max() > 0
 
 
-def test_bad_input(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+def test_bad_input(little: None, places: TrainingClasses, tmp_path: Path) -> None:
     for overrides, message in (
         ({"classification": "triplet"}, "classification 'triplet' is unknown"),
         ({"classification": None, "alpha": 0.0, "beta": 0.0}, "nothing to train for"),
@@ -247,22 +255,19 @@ def test_bad_input(little: None, data: TrainingTuples, tmp_path: Path) -> None:
     ):
         with pytest.raises(LowqError, match=message):
             training(**overrides)
-    one = dataclasses.replace(data, clusters=np.zeros(20, np.int64))
-    with pytest.raises(LowqError, match="classes=1"):
-        train_adapnet(training(), one, tmp_path / "one")
-    data.pictures[3].path.write_bytes(b"broken")
+    with pytest.raises(LowqError, match="class_start 'zero' is unknown"):
+        training(class_start="zero")
+    places.pictures[3].path.write_bytes(b"broken")
     with pytest.raises(LowqError, match=r"03\.png: not a picture"):
-        train_adapnet(training(), data, tmp_path / "picture")
+        train_adapnet(training(), places, tmp_path / "picture")
 
 
-def test_alone_or_with_labels_that_have_gaps(data: TrainingTuples) -> None:
+def test_alone_or_with_labels_that_have_gaps(places: TrainingClasses) -> None:
     """A class of one picture, and cluster numbers with gaps, are no obstacle; a batch without negatives adds 0."""
-    clusters = data.clusters * 10 + 3
-    gaps = dataclasses.replace(data, clusters=clusters)
-    recipe = recipe_of(training(), gaps)
-    assert recipe.labels.max() == 4
+    recipe = recipe_of(training(), TrainingClasses("gaps", places.pictures, places.labels * 10 + 3))
+    assert recipe.data.count == 5
     pair = recipe.load(recipe.epoch(0)[0])
-    both = recipe_of(training(classification="arcface"), data)
+    both = recipe_of(training(classification="arcface"), places)
     assert isinstance(both.model.loss.classification, ArcFace)
     with torch.no_grad():
         alone = both.loss([pair])
