@@ -14,7 +14,7 @@ import pytest
 
 from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN
-from lowq_core.methods.grammar import EMBEDDINGS, LOCAL_PARTS, WHITENINGS
+from lowq_core.methods.grammar import EMBEDDINGS, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
 from lowq_core.reproduce.profiles import PROFILES
 from lowq_core.reproduce.runner import Report, Run
 
@@ -63,7 +63,7 @@ def test_list(capsys) -> None:
     methods = names(lowq(capsys, "list", "methods"))
     assert methods == [
         *EMBEDDINGS,
-        *(f"+{name}" for name in WHITENINGS),
+        *(f"+{name}" for name in (*TUNED, *RESTORED, *WHITENINGS)),
         "how",
         *(f"how+{name}" for name in LOCAL_PARTS),
     ]

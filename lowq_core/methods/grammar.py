@@ -155,8 +155,8 @@ def parse_method(text: str) -> Method | LocalMethod:
     Raises:
         LowqError: an unknown part, two parts of one kind, or a checkpoint that does not exist.
 
-    >>> parse_method("rmac+lw")
-    Method(embedding='rmac', whitening='lw')
+    >>> parse_method("rmac+lw") == Method("rmac", "lw")
+    True
     >>> parse_method("lw").name, parse_method("how+asmk+gcn").name
     ('gem+lw', 'how+gcn')
     """
