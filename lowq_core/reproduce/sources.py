@@ -51,7 +51,7 @@ def reached(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
         found[name] = source
         package = name if source.name == "__init__.py" else name.rpartition(".")[0]
         top = name.partition(".")[0]
-        todo += [other for other in imported(ast.parse(source.read_text()), package) if _within(other, top)]
+        todo += [other for other in _imports(source, source.stat().st_mtime_ns, package) if _within(other, top)]
     return found
 
 
@@ -85,6 +85,12 @@ def _source(name: str) -> Path | None:
         return Path(spec.origin)
     stem = Path(spec.origin).parent.joinpath(*below)
     return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _imports(source: Path, modified: int, package: str) -> tuple[str, ...]:
+    """What a file imports, read once while it stays as it is: every step of the store asks for it."""
+    return tuple(imported(ast.parse(source.read_text()), package))
 
 
 @cache
