@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_parts(pipeline: LocalPipeline, town: Benchmark
     found = pipeline.evaluate(method, town, {"jpeg": (1, 5)})
     model = str(pipeline.network(method))
     here = LocalConfig(model, local.size, local.scales, local.count)
-    training = training_tuples(pipeline.profile).pictures
+    training = training_tuples(pipeline.profile).pictures[: local.codebook_pictures]
     words = embed_local(training, replace(here, scales=(1.0,))).descriptors
     search = ASMK(codebook=Codebook.train(words, local.words)).fit(embed_local(database_pictures(town), here))
     at = {
