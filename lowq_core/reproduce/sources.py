@@ -51,7 +51,9 @@ def reached(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
         found[name] = source
         package = name if source.name == "__init__.py" else name.rpartition(".")[0]
         top = name.partition(".")[0]
-        todo += [other for other in _imports(source, source.stat().st_mtime_ns, package) if _within(other, top)]
+        todo += [
+            other for other in _imports(source, source.stat().st_mtime_ns, package) if _within(other, top)
+        ]
     return found
 
 
