@@ -18,6 +18,7 @@ from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN, NOISES, degrade, noise_seed
 from lowq_core.models.backbone import backbone
 from lowq_core.models.embedder import Embedder
+from lowq_core.reproduce.profiles import profile
 
 LEVELS = ("easy", "medium", "hard")
 
@@ -44,7 +45,7 @@ def evaluate(tmp_path: Path, benchmark: Path, *more: str) -> dict[str, Any]:
 
 @cache
 def network() -> Embedder:
-    return Embedder(backbone("lite0"), ("gem",)).eval()
+    return Embedder(backbone(profile("smoke").backbone), ("gem",)).eval()
 
 
 def descriptor(image: Image.Image) -> np.ndarray:
@@ -110,7 +111,10 @@ def test_all_noises_and_both_groups_beside_clean(tmp_path: Path, tiny: Path, cap
     configuration = report["configuration"]
     assert configuration["noises"] == {noise: [5] for noise in NOISES}
     assert (configuration["method"], configuration["profile"]) == ("gem", "smoke")
-    assert (configuration["embed"]["size"], configuration["embed"]["backbone"]) == (96, "lite0")
+    assert (configuration["embed"]["size"], configuration["embed"]["backbone"]) == (
+        96,
+        profile("smoke").backbone,
+    )
 
     check(report["per_query"]["clean"], by_hand(tiny))
     for noise in ("gaussian", "jpeg", "fog"):

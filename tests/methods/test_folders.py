@@ -73,7 +73,7 @@ def test_find_looks_into_the_box(tiny: Path, pipeline: Pipeline, tmp_path: Path)
     box = (10.0, 8.0, 70.0, 60.0)
     photo = tiny / "jpg" / "c" / "c1.png"
     found = find(photo, tiny / "jpg", bbx=box, k=16, pipeline=pipeline)
-    config = EmbedConfig(size=48)
+    config = EmbedConfig(pipeline.embed.backbone, size=48)
     query = embed([Picture(photo, "q", box)], config)["gem"]
     rows = embed([Picture(tiny / "jpg" / name, name) for name, _ in found], config)["gem"]
     np.testing.assert_allclose([score for _, score in found], (query @ rows.T)[0], atol=1e-6)
