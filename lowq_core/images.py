@@ -78,6 +78,12 @@ class Picture:
             origin = (float(round(self.bbx[0])), float(round(self.bbx[1])))  # as PIL rounds a box
         if self.noise is not None:
             image = from_array(self.noise(to_array(image)))
+        return self._seen(image, origin, full, size)
+
+    def _seen(
+        self, image: Image.Image, origin: tuple[float, float], full: tuple[int, int], size: int | None
+    ) -> View:
+        """What is left to do with the cropped, degraded picture: restore it, and resize it at the zoom of `full`."""
         if self.restorer is not None:
             image = from_array(restore(to_array(image), self.restorer))
         seen = resize_longer(image, None if size is None else query_size(size, image.size, full))

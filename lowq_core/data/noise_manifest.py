@@ -11,17 +11,7 @@ from typing import Any
 
 from lowq_core.degrade import NOISES, Noise
 from lowq_core.errors import LowqError
-from lowq_core.images import (
-    Box,
-    Picture,
-    View,
-    from_array,
-    open_image,
-    query_size,
-    resize_longer,
-    to_array,
-)
-from lowq_core.restore import restore
+from lowq_core.images import Box, Picture, View, open_image
 
 MANIFEST = "manifest.json"
 FORMAT = "lowq noise benchmark 1"
@@ -39,13 +29,8 @@ class NoisyPicture(Picture):
 
     def view(self, size: int | None) -> View:
         """What a `Picture` of the original file with this box, noise and restorer gives: same pixels, same place."""
-        image = open_image(self.path)
         left, top = (0, 0) if self.bbx is None else (round(self.bbx[0]), round(self.bbx[1]))
-        if self.restorer is not None:
-            image = from_array(restore(to_array(image), self.restorer))
-        longer = None if size is None else query_size(size, image.size, self.full_size)
-        seen = resize_longer(image, longer)
-        return View(seen, (float(left), float(top)), (image.width / seen.width, image.height / seen.height))
+        return self._seen(open_image(self.path), (float(left), float(top)), self.full_size, size)
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,13 @@ class EmbedConfig:
         Raises:
             LowqError: weights missing, or not of this backbone.
         """
-        if self.weights is None or self.weights == "random" or not _is_whole(self.weights):
+        weights = None if self.weights == "random" else self.weights
+        if weights is not None and is_adapnet(weights):
+            return self._of_adapnet(load_adapnet(weights))
+        if weights is None or not is_checkpoint(weights):
             trunk = backbone(self.backbone, self.weights)
             return Embedder(trunk, self.heads, self.p, self.scales).eval()
-        if is_adapnet(self.weights):
-            return self._of_adapnet(load_adapnet(self.weights))
-        checkpoint = load_checkpoint(Path(self.weights), self.heads, self.scales)
+        checkpoint = load_checkpoint(Path(weights), self.heads, self.scales)
         self._check_backbone(checkpoint.architecture)
         return checkpoint.embedder
 
@@ -91,8 +92,3 @@ class EmbedConfig:
             raise LowqError(
                 f"{self.weights}: is a {name}, but backbone is {self.backbone}; set one to the other"
             )
-
-
-def _is_whole(weights: str) -> bool:
-    """Whether the file holds more than the weights of a trunk."""
-    return is_adapnet(weights) or is_checkpoint(weights)

@@ -132,7 +132,7 @@ class Pipeline:
             self.say(
                 f"fitting {method.whitening} on {len(pairs.pictures)} pictures of {', '.join(self.profile.train)}"
             )
-            found = self._pooled(method, pairs.pictures, self.strict)
+            found = self._pooled(config, head, pairs.pictures, self.strict)
             fit_whitening(str(method.whitening), found, pairs, self.profile.shrinkage).save(out / WHITENING)
             self.say(f"fitted in {time.perf_counter() - start:.0f} s; it is kept in the store")
 
@@ -182,10 +182,7 @@ class Pipeline:
 
         `known` and `held_out` are added where all noises of the group are asked for.
         """
-        taught = (
-            self.profile.tuned.train if isinstance(method, Method) and method.tuned else self.profile.train
-        )
-        if method.trained and benchmark.name in {*taught, *self.profile.train} - set(RENDERED):
+        if benchmark.name in self._taught(method) - set(RENDERED):
             self.say(
                 f"{benchmark.name}: {method.name} was trained on other photos of its landmarks; it is flattered"
             )
@@ -226,11 +223,12 @@ class Pipeline:
         return config, head
 
     def _describer(self, method: Method) -> Describe:
-        """Pictures to descriptors by `method`, whose whitening is read once, however often this is called."""
+        """Pictures to descriptors by `method`, whose parts are looked up once, however often this is called."""
+        config, head = self._embed_config(method)
         whitening = None if method.whitening is None else self.whitening(method)
 
         def describe(pictures: Sequence[Picture], strict: bool) -> Descriptors:
-            plain = self._pooled(method, pictures, strict)
+            plain = self._pooled(config, head, pictures, strict)
             if whitening is None:
                 return plain
             whitened = whitening.transform(plain)
@@ -239,9 +237,10 @@ class Pipeline:
 
         return describe
 
-    def _pooled(self, method: Method, pictures: Sequence[Picture], strict: bool) -> Descriptors:
+    def _pooled(
+        self, config: EmbedConfig, head: str, pictures: Sequence[Picture], strict: bool
+    ) -> Descriptors:
         """Descriptors before whitening: all heads of one pass over the pictures are kept in the store."""
-        config, head = self._embed_config(method)
         weights = {"weights": file_digest(Path(config.weights))} if config.weights else {}
         folder = self.store.get(
             "descriptors",
@@ -258,9 +257,8 @@ class Pipeline:
         return np.asarray(features.descriptors)
 
     def _configuration(self, method: Method, noises: Mapping[str, Sequence[int]] | None) -> dict[str, Any]:
-        config = self._embed_config(method)[0]
-        if method.tuned:
-            config = replace(config, weights=None)  # where the store keeps them says nothing
+        # Of a trained trunk `tuned` tells; where the store keeps its weights says nothing.
+        config = replace(self.embed, weights=None) if method.tuned else self._embed_config(method)[0]
         return {
             "method": method.name,
             "profile": self.profile.name,

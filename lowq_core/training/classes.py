@@ -59,11 +59,7 @@ class TrainingClasses:
     @property
     def digest(self) -> str:
         """sha256 of names, boxes, noises and labels; what is in the files does not count."""
-        digest = hashlib.sha256()
-        for picture in self.pictures:
-            digest.update(repr((picture.name, picture.bbx, picture.noise)).encode())
-        digest.update(self.labels.tobytes())
-        return digest.hexdigest()
+        return training_digest(self.pictures, self.labels)
 
     def drawn(self, pictures: int, classes: int, seed: int) -> TrainingClasses:
         """A part: so many classes, drawn alike, and of these so many pictures in all, spread evenly over them.
@@ -102,3 +98,13 @@ def join_classes(parts: Sequence[TrainingClasses]) -> TrainingClasses:
     labels = np.concatenate([part.labels + offset for part, offset in zip(parts, offsets, strict=True)])
     pictures = tuple(picture for part in parts for picture in part.pictures)
     return TrainingClasses("+".join(part.name for part in parts), pictures, labels)
+
+
+def training_digest(pictures: Sequence[Picture], *arrays: NDArray[np.int64]) -> str:
+    """sha256 of names, boxes, noises and of `arrays`; what is in the files does not count."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr((picture.name, picture.bbx, picture.noise)).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()

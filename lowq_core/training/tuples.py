@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from lowq_core.data.sfm120k import Tuples
 from lowq_core.errors import LowqError
 from lowq_core.images import Picture
 from lowq_core.models.whitening import pairs_from_labels
+from lowq_core.training.classes import training_digest
 
 PAIRS_PER_LABEL = 400
 
@@ -72,12 +72,7 @@ class TrainingTuples:
     @property
     def digest(self) -> str:
         """sha256 of names, boxes, noises, pairs and clusters; what is in the files does not count."""
-        digest = hashlib.sha256()
-        for picture in self.pictures:
-            digest.update(repr((picture.name, picture.bbx, picture.noise)).encode())
-        for array in (self.queries, self.positives, self.clusters):
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return training_digest(self.pictures, self.queries, self.positives, self.clusters)
 
     def shuffled(self, seed: int) -> TrainingTuples:
         """The same pairs of the same pictures, in another order, so that the first of them are a fair sample."""
