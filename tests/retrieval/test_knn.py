@@ -54,7 +54,7 @@ def by_definition(queries: np.ndarray, database: np.ndarray, k: int, own: bool) 
     kinds=st.sampled_from([1, 3, 1_000]),
     zeros=st.booleans(),
     precision=st.sampled_from(["float32", "bf16"]),
-    scale=st.sampled_from([1.0, 1e-12, 1e19, 3e38]),
+    scale=st.sampled_from([1.0, 1e-12, 1e19]),
 )
 @settings(max_examples=80, deadline=None)
 def test_among_equals_the_definition(
