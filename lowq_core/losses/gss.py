@@ -1,0 +1,320 @@
+"""The loss of GSS: similar pairs become more similar, others less; over all pairs, in blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from lowq_core.errors import LowqError
+
+Precision = Literal["float32", "bf16"]
+
+BLOCK = 1024
+"""Rows whose products with all others are held at a time."""
+
+PAIRS = 1 << 24
+"""Pairs that stand for all of them where there are too many."""
+
+
+def pair_loss(similarities: Tensor, beta: float, alpha: float = 1.0) -> Tensor:
+    """-alpha / 2 (ReLU(s) - beta)^2 of each similarity: above beta it falls as s grows, below as s shrinks.
+
+    Args:
+        similarities: any shape.
+        beta: where the push turns into a pull.
+        alpha: 1 in the work; it scales the gradient, which Adam undoes.
+
+    >>> s = torch.tensor([-0.5, 0.2, 0.9], requires_grad=True)
+    >>> pair_loss(s, 0.5).sum().backward()
+    >>> [round(g, 2) + 0.0 for g in s.grad.tolist()]  # descent takes the opposite way
+    [0.0, 0.3, -0.4]
+    """
+    _check(beta, alpha, BLOCK, "float32")
+    return -alpha / 2 * (similarities.relu() - beta).square()
+
+
+def gss_loss(
+    embeddings: Tensor,
+    beta: float,
+    alpha: float = 1.0,
+    *,
+    block: int = BLOCK,
+    precision: Precision = "float32",
+) -> Tensor:
+    """`pair_loss` of e_i . e_j, averaged over all N^2 pairs, (i, i) among them (Liu et al., NeurIPS 2019).
+
+    Neither the N x N products nor their gradients are kept: blocks of rows take part in both at once, each pair
+    i < j once. Memory is 4 `block` N bytes, a few times, and one more gradient. Sums are made in float64.
+
+    Args:
+        embeddings: (N, D), float32 or float64, of length 1 or 0.
+        beta: between dissimilar and similar, see `similarity_percentile`.
+        alpha: as in `pair_loss`.
+        block: rows at a time.
+        precision: "float32" to multiply as the embeddings are; "bf16" to round the factors to bfloat16 and add up in
+            float32, several times faster on processors that have it; loss and gradient are off by about 0.4 %.
+
+    Returns:
+        A scalar; the gradient is exact, a gradient of it is not to be had.
+
+    Raises:
+        LowqError: embeddings that are not (N, D) of a float type, a parameter out of range.
+
+    >>> e = torch.eye(2)
+    >>> round(gss_loss(e, beta=0.5).item(), 4)  # four pairs, each 0.5 from beta
+    -0.125
+    """
+    _check(beta, alpha, block, precision)
+    _check_embeddings(embeddings)
+    loss: Tensor = _AllPairs.apply(embeddings, beta, alpha, block, precision == "bf16")
+    return loss
+
+
+def sampled_gss_loss(
+    embeddings: Tensor,
+    beta: float,
+    alpha: float = 1.0,
+    *,
+    pairs: int = PAIRS,
+    generator: torch.Generator,
+    block: int = BLOCK,
+    precision: Precision = "float32",
+) -> Tensor:
+    """`gss_loss` estimated from some pairs, without bias: all pairs of some rows with some others.
+
+    Both are drawn evenly and independently of each other, so that their products are a matrix product.
+
+    Args:
+        pairs: how many, about; all N^2 at most.
+        generator: what draws them.
+        embeddings, beta, alpha, block, precision: as in `gss_loss`, whose errors are raised here, too.
+
+    >>> e, generator = torch.eye(2), torch.Generator().manual_seed(0)
+    >>> round(sampled_gss_loss(e, beta=0.5, pairs=1, generator=generator).item(), 4)
+    -0.125
+    """
+    _check(beta, alpha, block, precision)
+    _check_embeddings(embeddings)
+    rows, columns = _rectangle(len(embeddings), pairs, generator)
+    loss: Tensor = _SomePairs.apply(
+        embeddings[rows], embeddings[columns], beta, alpha, block, precision == "bf16"
+    )
+    return loss
+
+
+@torch.no_grad()
+def similarity_percentile(
+    embeddings: Tensor,
+    percentile: float = 98.0,
+    *,
+    exact_up_to: int = 10_000,
+    pairs: int = PAIRS,
+    seed: int = 0,
+) -> float:
+    """The percentile of all N^2 products e_i . e_j, before ReLU, (i, i) among them; as numpy interpolates it.
+
+    GSS takes the 98th of the untrained network's outputs for its beta.
+
+    Args:
+        embeddings: (N, D).
+        percentile: 0 to 100.
+        exact_up_to: N; above it `pairs` of them are drawn as in `sampled_gss_loss`. All pairs of 10,000 take 400 MB.
+
+    Raises:
+        LowqError: embeddings that are not (N, D) of a float type, a percentile outside 0 to 100.
+
+    >>> similarity_percentile(torch.eye(2), 50.0)
+    0.5
+    """
+    check_percentile(percentile)
+    _check_embeddings(embeddings)
+    left = right = embeddings
+    if len(embeddings) > exact_up_to:
+        generator = torch.Generator().manual_seed(seed)
+        rows, columns = _rectangle(len(embeddings), pairs, generator)
+        left, right = embeddings[rows], embeddings[columns]
+    products = torch.empty(len(left), len(right), dtype=embeddings.dtype)
+    torch.mm(left, right.t(), out=products)
+    values = products.view(-1).numpy()
+    place = percentile / 100 * (values.size - 1)
+    below, above = math.floor(place), math.ceil(place)
+    values.partition(sorted({below, above}))
+    low, high = np.float64(values[below]), np.float64(values[above])
+    return float(low + (high - low) * (place - below))
+
+
+class GSSLoss(nn.Module):
+    """Module twin of `gss_loss`, and of `sampled_gss_loss` for more than `all_pairs_up_to` embeddings.
+
+    Args:
+        beta, alpha, block, precision: as in `gss_loss`.
+        all_pairs_up_to: N; above it `pairs` are drawn anew at each call.
+        seed: of the draws.
+
+    >>> GSSLoss(0.5)(torch.eye(2)).item()
+    -0.125
+    """
+
+    def __init__(
+        self,
+        beta: float,
+        alpha: float = 1.0,
+        *,
+        all_pairs_up_to: int = 30_000,
+        pairs: int = PAIRS,
+        block: int = BLOCK,
+        precision: Precision = "float32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(beta, alpha, block, precision)
+        self.beta, self.alpha, self.block, self.precision = beta, alpha, block, precision
+        self.all_pairs_up_to, self.pairs = all_pairs_up_to, pairs
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """(N, D) -> the mean over all pairs, or over those that were drawn."""
+        if len(embeddings) <= self.all_pairs_up_to:
+            return gss_loss(embeddings, self.beta, self.alpha, block=self.block, precision=self.precision)
+        return sampled_gss_loss(
+            embeddings,
+            self.beta,
+            self.alpha,
+            pairs=self.pairs,
+            generator=self._generator,
+            block=self.block,
+            precision=self.precision,
+        )
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta:g}, alpha={self.alpha:g}, precision={self.precision!r}"
+
+
+class _AllPairs(Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, beta: float, alpha: float, block: int, bf16: bool) -> Tensor:
+        size = len(embeddings)
+        factors = embeddings.bfloat16() if bf16 else embeddings
+        gradient = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None
+        total = 0.0
+        for start in range(0, size, block):
+            rows, rest = factors[start : start + block], factors[start:]
+            count = len(rows)
+            pushes = torch.mm(rows, rest.t()).to(embeddings.dtype)
+            sums = _to_pushes(pushes, beta, count)
+            total += (
+                sums[0] + 2 * sums[1]
+            )  # the pairs beyond the rows' own stand for their mirror images, too
+            if gradient is not None:
+                pushes = pushes.to(factors.dtype)
+                _add_product(gradient[start : start + count], pushes, rest)
+                _add_product(gradient[start + count :], pushes[:, count:].t(), rows)
+        if gradient is not None:
+            ctx.save_for_backward(gradient.mul_(-2 * alpha / size**2))
+        return embeddings.new_tensor(-alpha / 2 * total / size**2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * of_loss, None, None, None, None
+
+
+class _SomePairs(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, left: Tensor, right: Tensor, beta: float, alpha: float, block: int, bf16: bool
+    ) -> Tensor:
+        some, others = (left.bfloat16(), right.bfloat16()) if bf16 else (left, right)
+        gradients = (torch.zeros_like(left), torch.zeros_like(right))
+        total, pairs = 0.0, len(left) * len(right)
+        for start in range(0, len(left), block):
+            rows = some[start : start + block]
+            pushes = torch.mm(rows, others.t()).to(left.dtype)
+            total += sum(_to_pushes(pushes, beta, len(rows)))
+            pushes = pushes.to(some.dtype)
+            _add_product(gradients[0][start : start + block], pushes, others)
+            _add_product(gradients[1], pushes.t(), rows)
+        ctx.save_for_backward(*(gradient.mul_(-alpha / pairs) for gradient in gradients))
+        return left.new_tensor(-alpha / 2 * total / pairs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor | None, ...]:
+        of_left, of_right = ctx.saved_tensors
+        return of_left * of_loss, of_right * of_loss, None, None, None, None
+
+
+def _to_pushes(products: Tensor, beta: float, count: int) -> tuple[float, float]:
+    """Turn products s into (s - beta) [s > 0], in place; the sums of (ReLU(s) - beta)^2 of the first `count`
+    columns and of the others."""
+    parts = (slice(0, count), slice(count, None))
+    stopped = [int((products[:, part] <= 0).sum()) for part in parts]
+    F.threshold(products, 0.0, beta, inplace=True).sub_(beta)
+    # rows of float32 are short enough to be added up as such; the rows' sums are not
+    squares = [float(products[:, part].square().sum(1).double().sum()) for part in parts]
+    return (squares[0] + stopped[0] * beta**2, squares[1] + stopped[1] * beta**2)
+
+
+def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    if left.dtype == target.dtype:
+        target.addmm_(left, right)
+    else:
+        target.add_(torch.mm(left, right))
+
+
+def _rectangle(size: int, pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows and columns, each drawn evenly without repetition, that have about so many pairs."""
+    if pairs < 1:
+        raise LowqError(f"pairs={pairs}: draw at least 1")
+    rows = min(size, math.isqrt(pairs))
+    columns = min(size, pairs // rows)
+    return torch.randperm(size, generator=generator)[:rows], torch.randperm(size, generator=generator)[
+        :columns
+    ]
+
+
+def check_percentile(percentile: float) -> None:
+    """LowqError where it is not from 0 to 100.
+
+    >>> check_percentile(98)
+    """
+    if not 0 <= percentile <= 100:
+        raise LowqError(f"percentile={percentile}: choose one from 0 to 100, such as 98")
+
+
+def check_precision(precision: str) -> None:
+    """LowqError where it is not one of `Precision`.
+
+    >>> check_precision("bf16")
+    """
+    if precision not in get_args(Precision):
+        raise LowqError(f"precision={precision!r} is unknown; choose {' or '.join(get_args(Precision))}")
+
+
+def _check(beta: float, alpha: float, block: int, precision: str) -> None:
+    if not math.isfinite(beta):
+        raise LowqError(f"GSS loss: beta={beta}; choose a similarity, such as the 98th percentile")
+    if not 0 < alpha < math.inf:
+        raise LowqError(f"GSS loss: alpha={alpha}; choose a number above 0, such as 1")
+    if block < 1:
+        raise LowqError(f"GSS loss: block={block}; take at least 1 row at a time")
+    check_precision(precision)
+
+
+def _check_embeddings(embeddings: Tensor) -> None:
+    if (
+        embeddings.ndim != 2
+        or embeddings.numel() == 0
+        or embeddings.dtype not in (torch.float32, torch.float64)
+    ):
+        raise LowqError(
+            f"GSS loss: embeddings {tuple(embeddings.shape)} {embeddings.dtype}; give (N, D), float32 or float64"
+        )
