@@ -62,11 +62,13 @@ class Tuned:
         row: a key of `TUNED`, see `lowq_core.training.adapnet.ROWS`.
         seed: of the training.
         changes: fields of `AdapNetTraining` (or `branches`) that differ from the profile's and the row's.
+        drawn: how many pictures, of how many landmarks, are drawn of the training pictures; None takes all.
     """
 
     row: str
     seed: int = 0
     changes: tuple[tuple[str, Any], ...] = ()
+    drawn: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

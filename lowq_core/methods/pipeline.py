@@ -25,7 +25,7 @@ from lowq_core.methods.data import RENDERED, TrainingPairs, training_pairs
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest, stamp
 from lowq_core.methods.grammar import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.local import LocalPipeline
-from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
+from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
 from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.methods.say import quiet as quiet
 from lowq_core.methods.tuned import TunedNetworks
@@ -203,6 +203,21 @@ class Pipeline:
             over_conditions(per_query_at, noises),
             self._configuration(method, noises),
         )
+
+    def evaluate_seeds(
+        self,
+        method: Method | LocalMethod,
+        seeds: Sequence[int],
+        benchmark: Benchmark,
+        noises: Mapping[str, Sequence[int]] | None = None,
+    ) -> list[MethodReport]:
+        """One report a seed, with `with_groups`; a single one where nothing is trained with a seed."""
+        runs: list[Method | LocalMethod] = [method]
+        if isinstance(method, LocalMethod) and method.seed is not None:
+            runs = [replace(method, seed=seed) for seed in seeds]
+        elif isinstance(method, Method) and method.tuned is not None:
+            runs = [replace(method, tuned=replace(method.tuned, seed=seed)) for seed in seeds]
+        return [with_groups(self.evaluate(run, benchmark, noises)) for run in runs]
 
     def _taught(self, method: Method | LocalMethod) -> set[str]:
         """The training sets that a part of `method` was fitted on."""

@@ -62,6 +62,8 @@ class TunedNetworks:
     def network(self, tuned: Tuned) -> Path:
         """The file of the network, for `load_adapnet`; trained once on the profile's training pictures."""
         data, training = training_classes(self.profile), self.training(tuned)
+        if tuned.drawn is not None:
+            data = data.drawn(*tuned.drawn, seed=tuned.seed)
 
         def make(out: Path) -> None:
             begun = time.perf_counter()

@@ -19,7 +19,8 @@ from lowq_core.errors import LowqError
 from lowq_core.models.adapnet import AdapNet, adapnet
 from lowq_core.models.adapnet_checkpoints import save_adapnet
 from lowq_core.training import ranks
-from lowq_core.training.adapnet_recipe import AdapNetRecipe, AdapNetTraining, Trained, fit_classifier
+from lowq_core.training.adapnet_recipe import AdapNetRecipe, Trained, fit_classifier
+from lowq_core.training.adapnet_settings import AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder, run_identity
 from lowq_core.training.loop import run

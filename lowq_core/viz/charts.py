@@ -40,12 +40,15 @@ def intervals(
     return figure
 
 
-def number_grid(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
+def number_grid(
+    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str, decimals: int = 0
+) -> Figure:
     """A heat map whose cells carry their numbers; NaN stays blank.
 
     Args:
         values: (rows, columns) numbers.
         label: what the colour bar measures, with its unit.
+        decimals: of the numbers in the cells.
     """
     numbers = np.asarray(values, float)
     with house_style():
@@ -55,7 +58,9 @@ def number_grid(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], 
         for (row, column), number in np.ndenumerate(numbers):
             if np.isfinite(number):
                 ink = "white" if number < middle else "black"
-                axis.text(column, row, f"{number:.0f}", ha="center", va="center", color=ink, fontsize=7)
+                axis.text(
+                    column, row, f"{number:.{decimals}f}", ha="center", va="center", color=ink, fontsize=7
+                )
         axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(rows)), rows)
         axis.grid(False)

@@ -354,7 +354,7 @@ def test_a_trained_trunk_is_trained_once_and_described_with(
     method = parse_method("gem+augmented")
     report = pipeline.evaluate(method, town)
     assert report.method == "gem+augmented"
-    assert report.configuration["tuned"] == {"row": "augmented", "seed": 0, "changes": ()}
+    assert report.configuration["tuned"] == {"row": "augmented", "seed": 0, "changes": (), "drawn": None}
     assert report.configuration["embed"]["weights"] is None
     assert sum("training on" in line for line in said) == 1
     (kept,) = steps(pipeline, "adapnet")
@@ -371,6 +371,25 @@ def test_a_trained_trunk_is_trained_once_and_described_with(
     )
     pipeline.describe(other, database_pictures(town))
     assert len(steps(pipeline, "adapnet")) == 2
+
+
+def test_seeds_and_parts_of_the_training_pictures_give_networks_of_their_own(
+    pipeline: Pipeline, town: Benchmark
+) -> None:
+    method = Method(tuned=Tuned("finetuned", drawn=(4, 2)))
+    reports = pipeline.evaluate_seeds(method, (0, 1), town, {"jpeg": (5,)})
+    assert [report.configuration["tuned"]["seed"] for report in reports] == [0, 1]
+    assert len(steps(pipeline, "adapnet")) == 2
+    alone = pipeline.evaluate(
+        replace(method, tuned=Tuned("finetuned", seed=1, drawn=(4, 2))), town, {"jpeg": (5,)}
+    )
+    np.testing.assert_array_equal(reports[1].per_query["jpeg"]["easy"], alone.per_query["jpeg"]["easy"])
+    np.testing.assert_array_equal(reports[1].per_query["known"]["easy"], alone.per_query["jpeg"]["easy"])
+    logs = [
+        json.loads((kept / "log.jsonl").read_text().splitlines()[0]) for kept in steps(pipeline, "adapnet")
+    ]
+    assert logs[0]["loss"] != logs[1]["loss"]
+    assert len(pipeline.evaluate_seeds(GEM, (0, 1), town)) == 1
 
 
 def test_queries_are_restored_and_the_database_is_not(pipeline: Pipeline, town: Benchmark) -> None:

@@ -20,7 +20,8 @@ from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.models.backbone import Backbone
 from lowq_core.training import adapnet as training_adapnet
 from lowq_core.training.adapnet import ROWS, AdapNetTraining, row, train_adapnet
-from lowq_core.training.adapnet_recipe import MARGINS, AdapNetRecipe, fit_classifier
+from lowq_core.training.adapnet_recipe import AdapNetRecipe, fit_classifier
+from lowq_core.training.adapnet_settings import MARGINS
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.tuples import TrainingTuples
