@@ -1,0 +1,1 @@
+"""Guided similarity separation (GSS): retriever, training, choice of options."""

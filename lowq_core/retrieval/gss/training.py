@@ -1,0 +1,121 @@
+"""Training of GSS: the whole index at once, no labels, no queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lowq_core.errors import LowqError
+from lowq_core.losses.gss import (
+    PAIRS,
+    GSSLoss,
+    Precision,
+    check_percentile,
+    check_precision,
+    similarity_percentile,
+)
+from lowq_core.models.gss import GSSNetwork, NormalisedGraph
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained, see `GSS` for each."""
+
+    epochs: int = 200
+    lr: float = 1e-4
+    alpha: float = 1.0
+    beta_percentile: float = 98.0
+    precision: Precision = "float32"
+    all_pairs_up_to: int = 30_000
+    pairs: int = PAIRS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise LowqError(f"epochs={self.epochs}: choose 0 (untrained) or more")
+        if not 0 < self.lr < math.inf:
+            raise LowqError(f"lr={self.lr}: choose a number above 0, such as 1e-4")
+        if not 0 < self.alpha < math.inf:
+            raise LowqError(f"alpha={self.alpha}: choose a number above 0, such as 1")
+        if self.all_pairs_up_to < 0 or self.pairs < 1:
+            raise LowqError(
+                f"all_pairs_up_to={self.all_pairs_up_to}, pairs={self.pairs}: choose 0 or more, and 1 or more"
+            )
+        check_percentile(self.beta_percentile)
+        check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is left of a training besides the weights.
+
+    Attributes:
+        beta: NaN where there were no epochs.
+        history: (epochs + 1,) float64, the loss after 0, 1, ... epochs; empty where there were none.
+    """
+
+    beta: float
+    history: NDArray[np.float64]
+
+
+def train(
+    network: GSSNetwork,
+    x: Tensor,
+    graph: NormalisedGraph,
+    schedule: Schedule,
+    after: Callable[[int], None] | None = None,
+) -> Trained:
+    """Adam, one step an epoch, on the loss over pairs of the index; `network` is changed in place.
+
+    beta is fixed before the first step. A x, which stays as it is, is computed once.
+
+    Args:
+        x: (N, D) descriptors. graph: theirs.
+        after: called with the number of epochs done, 0 first.
+
+    Raises:
+        LowqError: the loss is no longer a number.
+    """
+    if after is not None:
+        after(0)
+    if schedule.epochs == 0:
+        return Trained(math.nan, np.empty(0))
+    first = graph.spread(x)
+    bf16 = schedule.precision == "bf16"
+
+    def outputs() -> Tensor:
+        return network(x, lambda h, level: graph.spread(h) if level else first, bf16=bf16)
+
+    with torch.no_grad():
+        beta = similarity_percentile(
+            outputs(), schedule.beta_percentile, pairs=schedule.pairs, seed=schedule.seed
+        )
+    loss_of = GSSLoss(
+        beta,
+        schedule.alpha,
+        all_pairs_up_to=schedule.all_pairs_up_to,
+        pairs=schedule.pairs,
+        precision=schedule.precision,
+        seed=schedule.seed,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), schedule.lr, fused=True)
+    history = np.empty(schedule.epochs + 1)
+    for epoch in range(schedule.epochs):
+        optimizer.zero_grad()
+        loss = loss_of(outputs())
+        loss.backward()
+        optimizer.step()
+        history[epoch] = loss.item()
+        if not math.isfinite(history[epoch]):
+            raise LowqError(f"GSS: the loss is {history[epoch]} in epoch {epoch + 1}; choose a smaller lr")
+        if after is not None:
+            after(epoch + 1)
+    with torch.no_grad():
+        history[-1] = loss_of(outputs()).item()
+    return Trained(beta, history)
