@@ -44,7 +44,8 @@ class Table:
     def _repr_html_(self) -> str:
         """What a notebook shows: plain HTML, no scripts and no style sheet of its own."""
         groups = "".join(f'<th colspan="{count}">{escape(head)}</th>' for head, count in self.groups)
-        head = "".join(f"<th>{escape(word)}</th>" for word in self.columns)
+        heads = (escape(word).replace("/", "/<wbr>") for word in self.columns)  # benchmark/measure may wrap
+        head = "".join(f"<th>{word}</th>" for word in heads)
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(word)}</td>" for word in row) + "</tr>\n" for row in self.rows
         )

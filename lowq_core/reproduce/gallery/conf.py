@@ -12,7 +12,7 @@ html_theme = "alabaster"
 html_theme_options = {
     "description": "image retrieval from bad pictures",
     "fixed_sidebar": True,
-    "page_width": "1290px",
+    "page_width": "1240px",
     "sidebar_width": "250px",
     "show_powered_by": False,
     "sidebar_collapse": True,
