@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
-from lowq_core.models.gss import GSSNetwork, NormalisedGraph
+from lowq_core.models.gss import GSSNetwork, NormalisedGraph, normalised
 
 
 def symmetric(seed: int, N: int) -> np.ndarray:
@@ -112,6 +112,12 @@ def test_gradients_equal_those_of_the_dense_network(layers: int) -> None:
     theirs = torch.autograd.grad((network(x, lambda h, level: dense @ h) * ends).sum(), parameters)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_gradient_of_the_length() -> None:
+    h = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: normalised(x, torch.ones_like(x)), (h,))
+    torch.testing.assert_close(normalised(h, h), torch.nn.functional.normalize(h))
 
 
 def test_adam_does_to_the_difference_what_it_does_to_the_weight() -> None:

@@ -64,6 +64,57 @@ class Trained:
     history: NDArray[np.float64]
 
 
+class Training:
+    """A network being trained, one step of Adam at a time, on the loss over pairs of the index.
+
+    beta is fixed at the start. A x, which stays as it is, is computed once.
+
+    Args:
+        network: changed in place.
+        x: (N, D) descriptors. graph: theirs.
+        schedule: all of it but `epochs`.
+
+    Attributes:
+        beta: where the loss turns.
+    """
+
+    def __init__(self, network: GSSNetwork, x: Tensor, graph: NormalisedGraph, schedule: Schedule) -> None:
+        self._network, self._x, self._graph = network, x, graph
+        self._bf16 = schedule.precision == "bf16"
+        self._first = graph.spread(x)
+        with torch.no_grad():
+            self.beta = similarity_percentile(
+                self._outputs(), schedule.beta_percentile, pairs=schedule.pairs, seed=schedule.seed
+            )
+        self._loss = GSSLoss(
+            self.beta,
+            schedule.alpha,
+            all_pairs_up_to=schedule.all_pairs_up_to,
+            pairs=schedule.pairs,
+            precision=schedule.precision,
+            seed=schedule.seed,
+        )
+        self._optimizer = torch.optim.Adam(network.parameters(), schedule.lr, fused=True)
+
+    def step(self) -> float:
+        """One epoch; the loss before it."""
+        self._optimizer.zero_grad()
+        loss = self._loss(self._outputs())
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """The loss as it is."""
+        return float(self._loss(self._outputs()))
+
+    def _outputs(self) -> Tensor:
+        return self._network(
+            self._x, lambda h, level: self._graph.spread(h) if level else self._first, bf16=self._bf16
+        )
+
+
 def train(
     network: GSSNetwork,
     x: Tensor,
@@ -71,12 +122,9 @@ def train(
     schedule: Schedule,
     after: Callable[[int], None] | None = None,
 ) -> Trained:
-    """Adam, one step an epoch, on the loss over pairs of the index; `network` is changed in place.
-
-    beta is fixed before the first step. A x, which stays as it is, is computed once.
+    """All epochs of `Training`.
 
     Args:
-        x: (N, D) descriptors. graph: theirs.
         after: called with the number of epochs done, 0 first.
 
     Raises:
@@ -86,36 +134,13 @@ def train(
         after(0)
     if schedule.epochs == 0:
         return Trained(math.nan, np.empty(0))
-    first = graph.spread(x)
-    bf16 = schedule.precision == "bf16"
-
-    def outputs() -> Tensor:
-        return network(x, lambda h, level: graph.spread(h) if level else first, bf16=bf16)
-
-    with torch.no_grad():
-        beta = similarity_percentile(
-            outputs(), schedule.beta_percentile, pairs=schedule.pairs, seed=schedule.seed
-        )
-    loss_of = GSSLoss(
-        beta,
-        schedule.alpha,
-        all_pairs_up_to=schedule.all_pairs_up_to,
-        pairs=schedule.pairs,
-        precision=schedule.precision,
-        seed=schedule.seed,
-    )
-    optimizer = torch.optim.Adam(network.parameters(), schedule.lr, fused=True)
+    training = Training(network, x, graph, schedule)
     history = np.empty(schedule.epochs + 1)
     for epoch in range(schedule.epochs):
-        optimizer.zero_grad()
-        loss = loss_of(outputs())
-        loss.backward()
-        optimizer.step()
-        history[epoch] = loss.item()
+        history[epoch] = training.step()
         if not math.isfinite(history[epoch]):
             raise LowqError(f"GSS: the loss is {history[epoch]} in epoch {epoch + 1}; choose a smaller lr")
         if after is not None:
             after(epoch + 1)
-    with torch.no_grad():
-        history[-1] = loss_of(outputs()).item()
-    return Trained(beta, history)
+    history[-1] = training.loss()
+    return Trained(training.beta, history)
