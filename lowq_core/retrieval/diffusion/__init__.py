@@ -1,0 +1,1 @@
+"""Ranking by diffusion on the database's nearest-neighbour graph."""
