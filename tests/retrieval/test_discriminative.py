@@ -1,0 +1,56 @@
+"""Discriminative query expansion against the optimality conditions of its classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from lowq_core.retrieval.discriminative import DiscriminativeQE
+
+
+def unit(seed: int, rows: int, dim: int) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((rows, dim), dtype=np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def plane(positives: np.ndarray, negatives: np.ndarray, C: float) -> np.ndarray:
+    """Normal of the linear SVM, by its dual: min |sum a_i t_i x_i|^2 / 2 - sum a_i for 0 <= a <= C, a.t = 0."""
+    x = np.vstack([positives, negatives]).astype(np.float64)
+    t = np.repeat([1.0, -1.0], [len(positives), len(negatives)])
+    signed = x * t[:, None]
+    gram = signed @ signed.T
+    found = minimize(
+        lambda a: a @ gram @ a / 2 - a.sum(),
+        np.zeros(len(t)),
+        jac=lambda a: gram @ a - 1,
+        bounds=[(0, C)] * len(t),
+        constraints={"type": "eq", "fun": lambda a: a @ t, "jac": lambda a: t},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 1000},
+    )
+    assert found.status in (0, 8), found.message  # 8: no step leads further down
+    w = found.x @ signed
+    return w / np.linalg.norm(w)
+
+
+@pytest.mark.parametrize(("n", "negatives", "C"), [(1, 5, 1.0), (4, 8, 1.0), (3, 500, 0.1), (3, 6, 100.0)])
+def test_equals_the_dual_problem(n: int, negatives: int, C: float) -> None:
+    database, queries = unit(0, 30, 6), unit(1, 4, 6)
+    search = DiscriminativeQE(n=n, negatives=negatives, C=C).fit(database)
+    found = search.rank(queries)
+    for q, w, ids, scores in zip(queries, search.planes(queries), found.ids, found.scores, strict=True):
+        order = np.argsort(-(database @ q), kind="stable")
+        last = order[n:] if negatives > 30 - n else order[-negatives:]
+        expected = plane(np.vstack([q[None], database[order[:n]]]), database[last], C)
+        np.testing.assert_allclose(w, expected, atol=1e-3)  # as good as SLSQP gets
+        np.testing.assert_allclose(scores, (database @ w)[ids], atol=1e-6)
+
+
+def test_unreadable_pictures_are_no_negatives() -> None:
+    database, queries = unit(0, 30, 6), unit(1, 3, 6)
+    holed = np.insert(database, [4, 9], 0, axis=0)
+    search = DiscriminativeQE(n=3)
+    np.testing.assert_array_equal(
+        search.fit(holed).planes(queries), DiscriminativeQE(n=3).fit(database).planes(queries)
+    )
