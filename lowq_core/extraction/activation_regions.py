@@ -68,8 +68,8 @@ class ActivationRegions:
     """Extracts activation regions; give it to `extract_with` or `embed_with`.
 
     Attributes:
-        backbone, weights: the trunk, as in `EmbedConfig`. A map of stride 16 is asked for: the authors widen that of
-            ResNet-101, `lite0-` and `resnet50-` have it.
+        backbone, weights: the trunk, as in `EmbedConfig`. More channels tell more apart: in a trial on PaperTown the
+            1280 of `lite0` did better than the 112 of `lite0-`, in spite of its larger cells.
         size: longer side in pixels that pictures are brought down to; never enlarged.
         scales: factors of that size.
         query: queries keep more: 20 regions a channel instead of 10, also where they overlap.
@@ -79,7 +79,7 @@ class ActivationRegions:
         LowqError: unknown backbone, size, scale or count out of range; on use, weights that cannot be had.
     """
 
-    backbone: str = "lite0-"
+    backbone: str = "lite0"
     weights: str | None = None
     size: int = 1024
     scales: tuple[float, ...] = (1.0, 2**-0.5, 0.5)

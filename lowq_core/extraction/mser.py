@@ -68,8 +68,8 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
         np.zeros(limit, np.int64),
     )  # fmt: skip
     made, outer, cell_of = 0, np.empty(0, np.int64), np.empty(0, np.int64)
-    stops = [*starts[1:], len(cells)]
-    for level, start, stop in zip((-levels).tolist(), starts, stops, strict=True):
+    ends = np.append(starts, len(cells))
+    for level, start, stop in zip((-levels).tolist(), ends[:-1], ends[1:], strict=True):
         _, labels = cv2.connectedComponents(
             (mosaic.reshape(-1, width) >= level).view(np.uint8), connectivity=4
         )
