@@ -3,8 +3,8 @@
 GSS (Liu et al., NeurIPS 2019) takes such a graph as ranked neighbours; its edges' weights stay the cosines of the
 global descriptors. Reconstruction: the authors published their graphs for three benchmarks, but neither how they
 were made (features, thresholds, how many candidates) nor whether a picture counts among its own neighbours; here it
-does not, candidates are the nearest by global descriptor, and those with equally many inliers, none included, stay
-in that order.
+does not (so the first k of a list are k others, where lists by descriptor have k - 1), candidates are the nearest by
+global descriptor, and those with equally many inliers, none included, stay in that order.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ class VerifiedNeighbours(NamedTuple):
 
     ids: NDArray[np.int64]
     inliers: NDArray[np.int64]
+
+    def at_least(self, inliers: int) -> NDArray[np.int64]:
+        """(N, k) ids with -1, no edge, in place of those with fewer inliers.
+
+        >>> VerifiedNeighbours(np.array([[4, 2]]), np.array([[30, 3]])).at_least(10).tolist()
+        [[4, -1]]
+        """
+        return np.where(self.inliers >= inliers, self.ids, -1)
 
 
 def verified_neighbours(ids: ArrayLike, count: Count, k: int, *, own: bool = False) -> VerifiedNeighbours:

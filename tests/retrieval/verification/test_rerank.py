@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lowq_core.errors import LowqError
 from lowq_core.extraction.local_features import LocalFeatures, PictureFeatures
 from lowq_core.retrieval.base import Ranking
+from lowq_core.retrieval.graph import union_graph
 from lowq_core.retrieval.verification.pairs import Counter
 from lowq_core.retrieval.verification.ransac import project
 from lowq_core.retrieval.verification.reorder import rerank_by_inliers
@@ -179,6 +180,20 @@ def test_graph_of_the_index(things: tuple[PictureFeatures, LocalFeatures]) -> No
     assert found.inliers[5].tolist() == [0, 0, 0]
     assert found.inliers[1, 0] == found.inliers[4, 0]  # counted one way round
     assert (np.diff(found.inliers, axis=1) <= 0).all()
+
+
+def test_graph_for_gss(things: tuple[PictureFeatures, LocalFeatures]) -> None:
+    """What comes out is what GSS's graph takes; pictures that nothing confirms are connected to nothing."""
+    _, database = things
+    candidates = [[j for j in range(6) if j != i] for i in range(6)]
+    found = Verification(threshold=4).fit(database).neighbours(candidates, 2)
+    vectors = np.abs(np.random.default_rng(0).standard_normal((6, 4))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    every, sure = union_graph(vectors, found.ids), union_graph(vectors, found.at_least(20))
+    assert 4 in every.columns[every.offsets[1] : every.offsets[2]]
+    assert sure.columns[sure.offsets[1] : sure.offsets[2]].tolist() == [1, 2, 4]
+    assert sure.columns[sure.offsets[3] : sure.offsets[4]].tolist() == [3]
+    assert sure.columns[sure.offsets[5] : sure.offsets[6]].tolist() == [5]
 
 
 def test_graph_of_queries(things: tuple[PictureFeatures, LocalFeatures]) -> None:
