@@ -204,16 +204,15 @@ class _AllPairs(Function):
         factors = embeddings.bfloat16() if bf16 else embeddings
         gradient = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None
         total = 0.0
+        products = _Products(block, size, embeddings.dtype, factors.dtype)
         for start in range(0, size, block):
             rows, rest = factors[start : start + block], factors[start:]
             count = len(rows)
-            pushes = torch.mm(rows, rest.t()).to(embeddings.dtype)
-            sums = _to_pushes(pushes, beta, count)
+            sums, pushes = products.pushes(rows, rest, beta, count)
             total += (
                 sums[0] + 2 * sums[1]
             )  # the pairs beyond the rows' own stand for their mirror images, too
             if gradient is not None:
-                pushes = pushes.to(factors.dtype)
                 _add_product(gradient[start : start + count], pushes, rest)
                 _add_product(gradient[start + count :], pushes[:, count:].t(), rows)
         if gradient is not None:
@@ -235,11 +234,11 @@ class _SomePairs(Function):
         some, others = (left.bfloat16(), right.bfloat16()) if bf16 else (left, right)
         gradients = (torch.zeros_like(left), torch.zeros_like(right))
         total, pairs = 0.0, len(left) * len(right)
+        products = _Products(block, len(right), left.dtype, some.dtype)
         for start in range(0, len(left), block):
             rows = some[start : start + block]
-            pushes = torch.mm(rows, others.t()).to(left.dtype)
-            total += sum(_to_pushes(pushes, beta, len(rows)))
-            pushes = pushes.to(some.dtype)
+            sums, pushes = products.pushes(rows, others, beta, len(rows))
+            total += sum(sums)
             _add_product(gradients[0][start : start + block], pushes, others)
             _add_product(gradients[1], pushes.t(), rows)
         ctx.save_for_backward(*(gradient.mul_(-alpha / pairs) for gradient in gradients))
@@ -252,15 +251,32 @@ class _SomePairs(Function):
         return of_left * of_loss, of_right * of_loss, None, None, None, None
 
 
-def _to_pushes(products: Tensor, beta: float, count: int) -> tuple[float, float]:
-    """Turn products s into (s - beta) [s > 0], in place; the sums of (ReLU(s) - beta)^2 of the first `count`
-    columns and of the others."""
-    parts = (slice(0, count), slice(count, None))
-    stopped = [int((products[:, part] <= 0).sum()) for part in parts]
-    F.threshold(products, 0.0, beta, inplace=True).sub_(beta)
-    # rows of float32 are short enough to be added up as such; the rows' sums are not
-    squares = [float(products[:, part].square().sum(1).double().sum()) for part in parts]
-    return (squares[0] + stopped[0] * beta**2, squares[1] + stopped[1] * beta**2)
+class _Products:
+    """Memory for the products of up to `block` rows with up to `size`, which is taken once."""
+
+    def __init__(self, block: int, size: int, dtype: torch.dtype, rounded: torch.dtype) -> None:
+        self._exact = torch.empty(min(block, size) * size, dtype=dtype)
+        self._rounded = self._exact if rounded == dtype else torch.empty(len(self._exact), dtype=rounded)
+
+    def pushes(
+        self, rows: Tensor, others: Tensor, beta: float, count: int
+    ) -> tuple[tuple[float, float], Tensor]:
+        """The sums of (ReLU(s) - beta)^2 over the first `count` columns of s = rows . others and over the rest;
+        and (s - beta) [s > 0], which lasts until the next call."""
+        shape = (len(rows), len(others))
+        rounded, s = (part[: shape[0] * shape[1]].view(shape) for part in (self._rounded, self._exact))
+        torch.mm(rows, others.t(), out=rounded)
+        if rounded.dtype != s.dtype:
+            s.copy_(rounded)
+        parts = (slice(0, count), slice(count, None))
+        stopped = [int((s[:, part] <= 0).sum()) for part in parts]
+        F.threshold(s, 0.0, beta, inplace=True).sub_(beta)
+        # a row is short enough to be added up as it is; the rows' sums are not
+        lengths = [torch.linalg.vector_norm(s[:, part], dim=1).double() for part in parts]
+        sums = [
+            float(one.square().sum()) + none * beta**2 for one, none in zip(lengths, stopped, strict=True)
+        ]
+        return (sums[0], sums[1]), s if rounded.dtype == s.dtype else rounded.copy_(s)
 
 
 def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:

@@ -125,11 +125,8 @@ class GSSNetwork(nn.Module):
         h, before = x, None
         for level, (departure, bias) in enumerate(zip(self.departures, self.biases, strict=True)):
             arrived = passing(h, level)
-            if bf16:
-                z = arrived + (arrived.bfloat16() @ departure.bfloat16()).to(x.dtype) + bias
-            else:
-                z = torch.addmm(arrived, arrived, departure) + bias
-            h = F.elu(z) if before is None else torch.add(before, F.elu(z), alpha=self.decay)
+            z: Tensor = _Layer.apply(arrived, departure, bias, bf16)
+            h = F.elu(z) if before is None else F.elu(z).mul_(self.decay).add_(before)
             found.append(h)
             before = z
         return found
@@ -144,6 +141,32 @@ def normalised(hidden: Tensor, x: Tensor) -> Tensor:
     zero = ~x.any(dim=1, keepdim=True)
     e: Tensor = _Normalised.apply(hidden)
     return e.masked_fill(zero, 0.0) if bool(zero.any()) else e
+
+
+class _Layer(Function):
+    """a + a V + b, with as few arrays of the features' size as there can be: they take longer to get than to fill."""
+
+    @staticmethod
+    def forward(ctx: Any, arrived: Tensor, departure: Tensor, bias: Tensor, bf16: bool) -> Tensor:
+        ctx.bf16 = bf16
+        if not bf16:
+            ctx.save_for_backward(arrived, departure)
+            return torch.addmm(arrived, arrived, departure).add_(bias)
+        left, right = arrived.bfloat16(), departure.bfloat16()
+        ctx.save_for_backward(left, right)
+        return (arrived + bias).add_(left @ right)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        arrived, departure = ctx.saved_tensors
+        factor = gradient.bfloat16() if ctx.bf16 else gradient
+        of_arrived = None
+        if ctx.needs_input_grad[0] and ctx.bf16:
+            of_arrived = gradient + factor @ departure.t()
+        elif ctx.needs_input_grad[0]:
+            of_arrived = torch.addmm(gradient, gradient, departure.t())
+        return of_arrived, (arrived.t() @ factor).to(gradient.dtype), gradient.sum(0), None
 
 
 class _Normalised(Function):
