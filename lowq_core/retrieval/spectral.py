@@ -12,8 +12,7 @@ from scipy.sparse.linalg import eigsh
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.diffusion.base import GraphRetriever
-from lowq_core.retrieval.diffusion.conjugate import conjugate_gradients
-from lowq_core.retrieval.diffusion.dfs import check_solver
+from lowq_core.retrieval.diffusion.dfs import check_solver, diffused
 from lowq_core.retrieval.knn import Search
 
 _DENSE = 1_500  # pictures of a component that is decomposed as a dense matrix
@@ -125,13 +124,7 @@ class HybridDiffusion(SpectralRanking):
         right = -(self._vectors @ coordinates.T).astype(np.float64)
         for query, (chosen, weights) in enumerate(zip(ids, values, strict=True)):
             right[chosen, query] += weights
-        rest = conjugate_gradients(
-            lambda vectors: vectors - self.alpha * (self._graph @ vectors),
-            right,
-            axis=0,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-        )
+        rest = diffused(self._graph, right, self.alpha, self.iterations, self.tolerance)
         response = (1 / (1 - self.alpha * self._values)).astype(np.float32)
         return np.asarray(rest.T + (coordinates * response) @ self._vectors.T)
 

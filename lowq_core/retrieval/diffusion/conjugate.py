@@ -36,8 +36,8 @@ def conjugate_gradients(
     """
     dot = "ij,ij->j" if axis == 0 else "ij,ij->i"
     solution = np.zeros_like(right)
-    residual = right.copy()
-    direction = right.copy()
+    residual, direction = right.copy(), right.copy()
+    change = np.empty_like(right)  # new memory for each product would cost more than the product
     energy = np.einsum(dot, residual, residual)
     enough = tolerance**2 * energy
     for _ in range(iterations):
@@ -48,8 +48,8 @@ def conjugate_gradients(
         curvature = np.einsum(dot, direction, product)
         step = np.divide(energy, curvature, out=np.zeros_like(energy), where=going & (curvature > 0))
         step = np.expand_dims(step, axis)
-        solution += step * direction
-        residual -= step * product
+        solution += np.multiply(step, direction, out=change)
+        residual -= np.multiply(step, product, out=change)
         before, energy = energy, np.einsum(dot, residual, residual)
         ratio = np.divide(energy, before, out=np.zeros_like(energy), where=going)
         direction *= np.expand_dims(ratio, axis)

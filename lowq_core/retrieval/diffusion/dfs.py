@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from lowq_core.errors import LowqError
+from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.diffusion.base import GraphRetriever
 from lowq_core.retrieval.diffusion.conjugate import conjugate_gradients
 from lowq_core.retrieval.knn import Search
+
+_UNKNOWNS = 1 << 20  # that one thread solves for at a time; their vectors should stay near the cache
 
 
 class Diffusion(GraphRetriever):
@@ -60,13 +65,32 @@ class Diffusion(GraphRetriever):
     def _filtered(self, ids: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
         right = np.zeros((self._graph.shape[0], len(ids)))
         right[ids.T, np.arange(len(ids))] = values.T
-        return conjugate_gradients(
-            lambda vectors: vectors - self.alpha * (self._graph @ vectors),
-            right,
+        return diffused(self._graph, right, self.alpha, self.iterations, self.tolerance).T
+
+
+def diffused(
+    graph: sparse.csr_array, right: NDArray[np.float64], alpha: float, iterations: int, tolerance: float
+) -> NDArray[np.float64]:
+    """(N, Q) solutions f of (I - alpha S) f = y for the (N, N) graph S and each column y of `right`.
+
+    >>> pair = sparse.csr_array(np.array([[0.0, 1], [1, 0]]))
+    >>> diffused(pair, np.array([[0.75], [0]]), 0.5, 20, 1e-6).round(6).tolist()
+    [[1.0], [0.5]]
+    """
+    size, count = right.shape
+    step = min(max(1, _UNKNOWNS // size), -(-count // (os.cpu_count() or 1)))
+
+    def some(start: int) -> NDArray[np.float64]:
+        solution: NDArray[np.float64] = conjugate_gradients(
+            lambda vectors: vectors - alpha * (graph @ vectors),
+            np.ascontiguousarray(right[:, start : start + step]),
             axis=0,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-        ).T
+            iterations=iterations,
+            tolerance=tolerance,
+        )
+        return solution
+
+    return np.concatenate(in_threads(some, range(0, count, step)), axis=1)
 
 
 def check_solver(iterations: int, tolerance: float) -> None:

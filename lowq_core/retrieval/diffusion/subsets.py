@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lowq_core.retrieval.asmk.encoding import in_threads
@@ -41,12 +40,11 @@ def nearest_sets(
     ordered = count > k + _SPARE
     few = np.empty((size, k + _SPARE if ordered else 0), np.int32)
     sample, place = _sample(size, count)
-    vectors = torch.from_numpy(database) if database.flags.writeable else torch.tensor(database)
     step = max(1, _BUFFER // size)
-    buffer = torch.empty((min(step, size), size), dtype=torch.float32)
+    buffer = np.empty((min(step, size), size), np.float32)
     for start in range(0, size, step):
         stop = min(start + step, size)
-        products = torch.mm(vectors[start:stop], vectors.T, out=buffer[: stop - start]).numpy()
+        products = np.matmul(database[start:stop], database.T, out=buffer[: stop - start])
         products[np.arange(stop - start), np.arange(start, stop)] = np.inf  # itself first
 
         def some(first: int, start: int = start, products: NDArray[np.float32] = products) -> None:
