@@ -38,7 +38,8 @@ RANKS = {
     "lowq_core.reproduce": 7,
     "lowq_core.methods": 8,
     "lowq_core.viz": 9,
-    "lowq_core.cli": 10,
+    "lowq_core.verbs": 10,
+    "lowq_core.cli": 11,
 }
 """A module imports from its own package and from lower ranks; the longest name that fits counts."""
 

@@ -29,8 +29,9 @@ from lowq_core.extraction.engine import as_tensor, check_finite, speed_up
 from lowq_core.extraction.local_features import PictureFeatures
 from lowq_core.extraction.mser import extremal_tree, stable_regions
 from lowq_core.images import View, to_array
-from lowq_core.models.backbone import Backbone, weights_digest
+from lowq_core.models.backbone import Backbone
 from lowq_core.models.embedder import check_scales, rescale
+from lowq_core.models.weights import weights_digest
 
 COLUMNS = ("channel", "xx", "xy", "yy", "cell")
 
@@ -77,6 +78,12 @@ class ActivationRegions:
 
     Raises:
         LowqError: unknown backbone, size, scale or count out of range; on use, weights that cannot be had.
+
+    >>> from PIL import Image
+    >>> noise = Image.effect_noise((64, 48), 90).convert("RGB")
+    >>> extractor = ActivationRegions(backbone="resnet18", weights="random", scales=(1.0,))
+    >>> extractor(View(noise, (0.0, 0.0), (1.0, 1.0))).descriptors.shape[1] == len(COLUMNS)
+    True
     """
 
     backbone: str = "lite0"

@@ -32,8 +32,9 @@ from lowq_core.extraction.config import EmbedConfig
 from lowq_core.extraction.fusion import fuse
 from lowq_core.extraction.lowering import lower, pink_noise
 from lowq_core.extraction.memory import keep_freed_memory, release_memory
-from lowq_core.models.backbone import Backbone, weights_digest
+from lowq_core.models.backbone import Backbone
 from lowq_core.models.embedder import Embedder, rescale
+from lowq_core.models.weights import weights_digest
 
 Vectors = dict[str, NDArray[np.float32]]
 T = TypeVar("T")

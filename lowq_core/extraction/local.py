@@ -21,10 +21,10 @@ from lowq_core.extraction.engine import as_tensor, check_finite, device_of, in_p
 from lowq_core.extraction.features import PartStore
 from lowq_core.extraction.local_features import KIND, LocalFeatures, PictureFeatures, write_part
 from lowq_core.images import Picture, to_array
-from lowq_core.models.backbone import weights_digest
 from lowq_core.models.embedder import check_scales
 from lowq_core.models.how import HOW, SCALES
 from lowq_core.models.how_checkpoints import load_how
+from lowq_core.models.weights import weights_digest
 
 __all__ = ["LocalConfig", "LocalEngine", "LocalFeatures", "PictureFeatures", "embed_local", "extract_local"]
 

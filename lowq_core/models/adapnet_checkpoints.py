@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lowq_core.errors import LowqError
 from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet
-from lowq_core.models.backbone import load_into
 from lowq_core.models.saved import is_network, read_network, save_network
+from lowq_core.models.weights import load_into
 
 _KIND = "adapnet"
 

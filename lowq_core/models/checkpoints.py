@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
-from lowq_core.models.backbone import Backbone, backbone, load_into
+from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.models.embedder import Embedder
 from lowq_core.models.pooling import GeM
+from lowq_core.models.weights import load_into
 from lowq_core.models.whitening import Whitening
 
 _LAYERS = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3", 7: "layer4"}

@@ -16,11 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from lowq_core.errors import LowqError
-from lowq_core.models.backbone import Backbone, backbone, load_into
+from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.models.checkpoints import read_checkpoint, trunk_key
 from lowq_core.models.how import HOW
 from lowq_core.models.how_config import HowConfig
 from lowq_core.models.saved import read_network, save_network
+from lowq_core.models.weights import load_into
 
 _KIND = "how"
 

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from lowq_core.errors import LowqError
-from lowq_core.models.backbone import backbone, weights_digest
+from lowq_core.models.backbone import backbone
+from lowq_core.models.weights import weights_digest
 
 
 @pytest.mark.parametrize(("name", "channels"), [("lite0", 1280), ("resnet18", 512), ("resnet50", 2048)])
@@ -97,3 +98,15 @@ def test_code_in_a_weights_file_does_not_run(tmp_path: Path) -> None:
     with pytest.raises(LowqError, match=r"evil\.pth"):
         backbone("resnet18", tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite0-", "resnet18"])
+def test_a_trunk_in_two_parts_is_the_trunk(name: str) -> None:
+    torch.manual_seed(0)
+    trunk = backbone(name, "random")
+    trunk.refine = torch.nn.Conv2d(trunk.channels, trunk.channels, 1)
+    x = torch.rand(2, 3, 64, 48)
+    with torch.inference_mode():
+        for stages in range(len(trunk.stages()) + 1):
+            torch.testing.assert_close(trunk.finish(trunk.start(x, stages), stages), trunk(x), rtol=0, atol=0)
+        torch.testing.assert_close(trunk.start(x, 0), (x - trunk.mean) / trunk.std, rtol=0, atol=0)

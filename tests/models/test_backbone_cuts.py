@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowq_core.models.backbone import backbone, weights_digest
+from lowq_core.models.backbone import backbone
+from lowq_core.models.weights import weights_digest
 
 
 @pytest.mark.parametrize(("name", "channels"), [("lite0-", 112), ("resnet50-", 1024)])

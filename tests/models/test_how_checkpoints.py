@@ -19,10 +19,10 @@ from torch import nn
 
 from lowq_core.errors import LowqError
 from lowq_core.models import saved
-from lowq_core.models.backbone import weights_digest
 from lowq_core.models.how import HOW, how
 from lowq_core.models.how_checkpoints import load_how, save_how
 from lowq_core.models.how_config import HowConfig
+from lowq_core.models.weights import weights_digest
 
 MEAN, STD = [0.4, 0.5, 0.45], [0.2, 0.3, 0.25]
 
