@@ -45,6 +45,9 @@ class HessianAffine:
 
     Raises:
         LowqError: size or count below 1; on use, kornia is not installed.
+
+    >>> HessianAffine(count=500).dim
+    128
     """
 
     size: int = 1024

@@ -50,6 +50,8 @@ class Scale(NamedTuple):
 class DeepSpatialMatching(Verifier[list[Scale]]):
     """Counts activation regions of two pictures that agree on one affinity; no descriptors, no vocabulary.
 
+    The database's regions are extracted with `ActivationRegions()`, those of queries with `query=True`.
+
     Args:
         threshold: cells of the database picture's map that a region's middle may be off.
         zoom: largest change of scale of a proposal, both ways, in cells.

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowq_core.data.papertown.town import correspondences, town
+from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.errors import LowqError
+from lowq_core.extraction.local import LocalConfig, embed_local
 from lowq_core.extraction.local_features import LocalFeatures, PictureFeatures
+from lowq_core.models.how import how
+from lowq_core.models.how_checkpoints import save_how
+from lowq_core.models.how_config import HowConfig
 from lowq_core.retrieval.base import Ranking
 from lowq_core.retrieval.graph import union_graph
 from lowq_core.retrieval.verification.pairs import Counter
@@ -201,6 +207,33 @@ def test_graph_of_queries(things: tuple[PictureFeatures, LocalFeatures]) -> None
     search = Verification(threshold=4, least=8).fit(database)
     found = search.neighbours([[0, 1, 2, 3, 4]], 2, LocalFeatures.of(["q"], [thing]))
     assert found.ids.tolist() == [[1, 4]]
+
+
+def test_views_of_papertown(tmp_path: Path, one_thread: None) -> None:
+    """HOW features of rendered pictures, their network untrained: a view of the query's building agrees with it."""
+    save_how(how(HowConfig(dim=64)), tmp_path / "how.safetensors")
+    config = LocalConfig(str(tmp_path / "how.safetensors"), size=384, scales=(1.0, 0.7), count=300)
+    benchmark = town("test", "smoke")
+    chosen = [q for q, query in enumerate(benchmark.queries) if len(query.easy)][:6:2]
+    pictures, asked = database_pictures(benchmark), query_pictures(benchmark)
+    shown = [int(benchmark.queries[q].easy[0]) for q in chosen]
+    search = Verification().fit(embed_local([pictures[i] for i in shown], config))
+    queries = embed_local([asked[q] for q in chosen], config)
+    counts = np.array([[search.count(queries[i], j).inliers for j in range(3)] for i in range(3)])
+    assert counts.argmax(axis=1).tolist() == [0, 1, 2]
+    assert counts.diagonal().min() > 1.5 * (counts - np.diag(counts.diagonal())).max()
+    right = []
+    for i, q in enumerate(chosen):
+        in_query, in_view = correspondences(
+            benchmark.queries[q].image, benchmark.images[shown[i]], scale="smoke"
+        )
+        found = search.count(queries[i], i)
+        assert found.transform is not None
+        error = np.linalg.norm(project(found.transform, in_query) - in_view, axis=1)
+        right.append((error < 16).mean())  # a feature is as exact as its cell of 16 pixels
+    # a homography is of one wall: nearly all of a building seen from the front, half of one seen over a corner
+    assert np.median(right) > 2 / 3
+    assert min(right) > 1 / 3
 
 
 def test_counter_reads_each_pair_once() -> None:
