@@ -239,6 +239,13 @@ def test_regions_on_disk(folder: Path, extractor: ActivationRegions, tmp_path: P
     same(LocalFeatures.open(tmp_path), found)
     good = embed_with(extractor, [pictures[0], pictures[2]])
     np.testing.assert_array_equal(found.xy[: len(found.xy)], good.xy)
+    DeepSpatialMatching().fit(found).save(
+        tmp_path / "fitted"
+    )  # over several parts, a picture without features
+    search = DeepSpatialMatching.load(tmp_path / "fitted")
+    assert [search.count(good[0], i).inliers for i in range(3)] == [
+        DeepSpatialMatching().fit(found).count(good[0], i).inliers for i in range(3)
+    ]
     config = found.manifest["config"]
     assert config["features"] == "activation_regions"
     assert len(config["weights"]) == 64
