@@ -51,7 +51,7 @@ class NeighbourIndex:
         self.database = as_descriptors(database, "database")
         self.search = search
         self._approximate: Any = None
-        self._exact = ExactSearch().fit(self.database) if search == "exact" else None
+        self._graph: Any = None
 
     def among(self, k: int) -> Neighbours:
         """The k nearest others of each database row.
@@ -65,9 +65,7 @@ class NeighbourIndex:
                 f"k={k}: each of {size} pictures has {size - 1} others; choose k between 1 and that"
             )
         if self.search == "exact":
-            from lowq_core.retrieval.exact_graph import ExactGraph
-
-            return Neighbours(*ExactGraph(self.database).neighbours(k))
+            return Neighbours(*self._exact().neighbours(k))
         found = self._faiss().search(self.database, min(k + 1, size))
         return self._sorted(_without_own(found, np.arange(size), k), self.database, own=True)
 
@@ -79,9 +77,8 @@ class NeighbourIndex:
         """
         asked = as_descriptors(queries, "queries", dim=self.database.shape[1])
         k = check_k(k, len(self.database))
-        if self._exact is not None:
-            ranking = self._exact.rank(asked, k)
-            return Neighbours(ranking.ids, ranking.scores)
+        if self.search == "exact":
+            return Neighbours(*self._exact().of(asked, k))
         return self._sorted(self._faiss().search(asked, k), asked, own=False)
 
     def recall(self, k: int, *, sample: int = 1_000, seed: int = 0) -> float:
@@ -106,6 +103,13 @@ class NeighbourIndex:
             for ids, scores in ((truth.ids, truth.scores), (found.ids, found.similarities))
         )
         return float((found_scores >= true_scores.min(axis=1, keepdims=True) - 1e-6).mean())
+
+    def _exact(self) -> Any:
+        if self._graph is None:
+            from lowq_core.retrieval.exact_graph import ExactGraph
+
+            self._graph = ExactGraph(self.database)
+        return self._graph
 
     def _faiss(self) -> Any:
         if self._approximate is None:

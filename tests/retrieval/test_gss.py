@@ -177,6 +177,14 @@ def test_watching_is_like_stopping_there() -> None:
     np.testing.assert_array_equal(seen[7][0], gss.embeddings)
 
 
+def test_few_of_many_are_the_first_of_all() -> None:
+    X, Q = clusters(19, rows=400), clusters(20, rows=5)
+    gss = GSS(epochs=0).fit(X)
+    few, all_of_them = gss.rank(Q, 10), gss.rank(Q)
+    np.testing.assert_array_equal(few.ids, all_of_them.ids[:, :10])
+    np.testing.assert_array_equal(few.scores, all_of_them.scores[:, :10])
+
+
 def test_bf16_is_near() -> None:
     X = clusters(8, rows=120, dim=32)
     one, other = (GSS(epochs=20, lr=LR, precision=p).fit(X) for p in ("float32", "bf16"))  # type: ignore[arg-type]

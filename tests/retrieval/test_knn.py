@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval import exact_graph
+from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.exact_graph import ExactGraph, bfloat16_is_fast
 from lowq_core.retrieval.inner_products import pair_similarities
 from lowq_core.retrieval.knn import (
@@ -107,14 +108,26 @@ def test_neighbours_that_one_bfloat16_cannot_tell_apart() -> None:
     np.testing.assert_array_equal(ids[:50], np.argsort(-exact, axis=1, kind="stable")[:, :10])
 
 
-@given(st.integers(0, 99), st.integers(1, 60), st.integers(1, 5), st.integers(1, 60))
+@given(
+    st.integers(0, 99), st.integers(1, 60), st.integers(1, 5), st.integers(1, 60), st.sampled_from([1, 2e9])
+)
 @settings(max_examples=25, deadline=None)
-def test_of_queries(seed: int, rows: int, queries: int, k: int) -> None:
-    database, asked = unit(seed, rows, 7), unit(seed + 1, queries, 7)
+def test_of_queries(seed: int, rows: int, queries: int, k: int, scale: float) -> None:
+    database, asked = unit(seed, rows, 7), unit(seed + 1, queries, 7) * np.float32(scale)
     k = min(k, rows)
     found, expected = neighbours_of(asked, database, k), by_definition(asked, database, k, own=False)
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.similarities, expected.similarities)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("k", [1, 10, 2_000])
+def test_of_queries_in_a_database_that_is_grouped(k: int, precision: str) -> None:
+    database, asked = clustered(2, 6_001, 32, 50), clustered(3, 40, 32, 50)
+    ids, scores = ExactGraph(database, precision).of(asked, k)
+    expected = ExactSearch().fit(database).rank(asked, k)
+    np.testing.assert_array_equal(ids, expected.ids)
+    np.testing.assert_array_equal(scores, expected.scores)
 
 
 @pytest.mark.parametrize("search", ["hnsw", "ivf"])

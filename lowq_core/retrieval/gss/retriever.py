@@ -20,9 +20,10 @@ from lowq_core.retrieval.graph import Adjacency, check_lists, query_rows, union_
 from lowq_core.retrieval.gss.training import Schedule, Trained, train
 from lowq_core.retrieval.knn import NeighbourIndex, Search, check_search
 from lowq_core.retrieval.saved import read_saved, write_saved
-from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors
+from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, zero_rows
 
 _QUERIES = 256  # at a time
+_FEW = 16  # times fewer than the database has pictures
 
 
 class GSS:
@@ -88,6 +89,7 @@ class GSS:
         self._degrees = np.empty(0)
         self._inputs: list[NDArray[np.float32]] = []  # of each layer: the descriptors, h_1, ...
         self._outputs = UnitSearch()
+        self._quick: NeighbourIndex | None = None  # the same, where no output is zero and few are asked for
         self._trained = Trained(np.nan, np.empty(0))
         self.network: GSSNetwork | None = None
         self.graph: Adjacency | None = None
@@ -194,7 +196,11 @@ class GSS:
         Raises:
             LowqError: as `embed`, k outside 1..N.
         """
-        return self._outputs.rank(self.embed(queries, neighbours=neighbours), k)
+        embedded, size = self.embed(queries, neighbours=neighbours), len(self.embeddings)
+        if self._quick is None or k is None or not 1 <= k <= size // _FEW:
+            return self._outputs.rank(embedded, k)
+        found = self._quick.of(embedded, k)
+        return Ranking(found.ids, found.similarities)
 
     def save(self, path: Path) -> None:
         """Write what ranking takes, and the history, into the folder `path`; not the graph of the index."""
@@ -223,7 +229,7 @@ class GSS:
         self._index = NeighbourIndex(arrays["database"], self.search)
         self._degrees = arrays["degrees"]
         self._inputs = [arrays["database"], *(arrays[f"hidden_{level}"] for level in range(1, self.layers))]
-        self._outputs = UnitSearch().fit(arrays["embeddings"])
+        self._take_embeddings(arrays["embeddings"])
         self._trained = Trained(float(arrays["beta"]), np.array(arrays["history"]))
         self.network = GSSNetwork(arrays["database"].shape[1], self.layers, self.decay, noise=0.0)
         names = [name for name in arrays if name.startswith("network.")]
@@ -248,7 +254,11 @@ class GSS:
         assert self.network is not None
         hidden = self.network.hidden(x, graph)
         self._inputs = [one.numpy() for one in (x, *hidden[:-1])]
-        self._outputs = UnitSearch().fit(normalised(hidden[-1], x).numpy())
+        self._take_embeddings(normalised(hidden[-1], x).numpy())
+
+    def _take_embeddings(self, embeddings: NDArray[np.float32]) -> None:
+        self._outputs = UnitSearch().fit(embeddings)
+        self._quick = None if len(zero_rows(embeddings)) else NeighbourIndex(embeddings)
 
     @torch.no_grad()
     def _embed(
