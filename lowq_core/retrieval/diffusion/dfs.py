@@ -84,7 +84,7 @@ def diffused(
         solution: NDArray[np.float64] = conjugate_gradients(
             lambda vectors: vectors - alpha * (graph @ vectors),
             np.ascontiguousarray(right[:, start : start + step]),
-            axis=0,
+            dot=lambda a, b: np.einsum("ij,ij->j", a, b),
             iterations=iterations,
             tolerance=tolerance,
         )

@@ -13,8 +13,9 @@ from lowq_core.retrieval.diffusion import subsets
 from lowq_core.retrieval.diffusion.conjugate import conjugate_gradients
 from lowq_core.retrieval.diffusion.dfs import Diffusion
 from lowq_core.retrieval.diffusion.graph import affinity, transition
+from lowq_core.retrieval.diffusion.small import SmallSystems
 from lowq_core.retrieval.diffusion.subsets import nearest_sets
-from lowq_core.retrieval.diffusion.truncated import TruncatedDiffusion, restricted
+from lowq_core.retrieval.diffusion.truncated import TruncatedDiffusion
 from lowq_core.retrieval.knn import nearest_neighbours
 
 
@@ -90,9 +91,12 @@ def test_graph_is_mutual_symmetric_and_normalised(
     assert np.abs(np.linalg.eigvalsh(transition(weights).toarray())).max() < 1 + 1e-9
 
 
-@pytest.mark.parametrize("axis", [0, 1])
+def of_columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(axis=0)
+
+
 @pytest.mark.parametrize("iterations", [1, 3, 20])
-def test_conjugate_gradients_are_those_of_scipy(axis: int, iterations: int) -> None:
+def test_conjugate_gradients_are_those_of_scipy(iterations: int) -> None:
     generator = np.random.default_rng(0)
     root = generator.standard_normal((30, 30))
     matrix = root @ root.T + 30 * np.eye(30)
@@ -100,21 +104,17 @@ def test_conjugate_gradients_are_those_of_scipy(axis: int, iterations: int) -> N
     right[:, 2] = 0
     right[:, 3] *= 1e-9  # the tolerance is relative
     expected = np.stack([cg(matrix, b, rtol=1e-6, maxiter=iterations)[0] for b in right.T], axis=1)
-    if axis == 0:
-        found = conjugate_gradients(lambda v: matrix @ v, right, axis=0, iterations=iterations)
-    else:
-        turned = np.ascontiguousarray(right.T)
-        found = conjugate_gradients(lambda v: v @ matrix, turned, axis=1, iterations=iterations).T
+    found = conjugate_gradients(lambda v: matrix @ v, right, dot=of_columns, iterations=iterations)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-18)
 
 
 def test_converged_systems_stand_still() -> None:
     """One of two is done at once; further iterations for the other one's sake leave it alone."""
     matrix = np.diag(np.arange(1.0, 21.0))
-    right = np.stack([np.eye(20)[4], np.ones(20)])
-    found = conjugate_gradients(lambda v: v @ matrix, right, axis=1, iterations=100)
-    np.testing.assert_array_equal(found[0], np.eye(20)[4] / 5)
-    np.testing.assert_allclose(found[1], 1 / np.arange(1.0, 21.0), rtol=1e-5)
+    right = np.stack([np.eye(20)[4], np.ones(20)], axis=1)
+    found = conjugate_gradients(lambda v: matrix @ v, right, dot=of_columns, iterations=100)
+    np.testing.assert_array_equal(found[:, 0], np.eye(20)[4] / 5)
+    np.testing.assert_allclose(found[:, 1], 1 / np.arange(1.0, 21.0), rtol=1e-5)
 
 
 @given(seed=st.integers(0, 1000), size=st.integers(10, 60), k=st.integers(1, 9), query_k=st.integers(1, 9))
@@ -184,7 +184,8 @@ def test_truncation_to_all_is_diffusion(size: int) -> None:
 def test_systems_do_not_depend_on_their_company(monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures(0, 120)
     together = TruncatedDiffusion(k=8, truncation=40).fit(x)
-    monkeypatch.setattr("lowq_core.retrieval.diffusion.truncated._SYSTEMS", 1)
+    monkeypatch.setattr("lowq_core.retrieval.diffusion.truncated._UNKNOWNS", 1)
+    monkeypatch.setattr("lowq_core.retrieval.diffusion.truncated._TURN", 7)
     alone = TruncatedDiffusion(k=8, truncation=40).fit(x)
     np.testing.assert_allclose(alone._solutions, together._solutions, atol=1e-6)
 
@@ -230,17 +231,25 @@ def test_neighbours_from_large_sets_are_the_exact_ones(monkeypatch: pytest.Monke
 
 
 @given(
-    seed=st.integers(0, 1000), size=st.integers(2, 40), members=st.integers(1, 40), count=st.integers(1, 6)
+    seed=st.integers(0, 1000),
+    size=st.integers(2, 40),
+    members=st.integers(1, 40),
+    count=st.integers(1, 6),
+    share=st.sampled_from([0.02, 0.1, 0.5]),
 )
-@settings(max_examples=25, deadline=None)
-def test_restricted_picks_out_rows_and_columns(seed: int, size: int, members: int, count: int) -> None:
+@settings(max_examples=40, deadline=None)
+def test_small_systems_one_by_one(seed: int, size: int, members: int, count: int, share: float) -> None:
+    """Connected or not; the object is used again, for fewer and for more sets."""
     generator = np.random.default_rng(seed)
     members = min(members, size)
-    graph = generator.random((size, size)) * (generator.random((size, size)) < 0.3)
-    sets = np.stack([generator.permutation(size)[:members] for _ in range(count)]).astype(np.int32)
-    found = restricted(sparse.csr_array(graph), sets).toarray()
-    expected = np.zeros_like(found)
-    for b, one in enumerate(sets):
-        here = slice(b * members, (b + 1) * members)
-        expected[here, here] = graph[np.ix_(one, one)]
-    np.testing.assert_array_equal(found, expected)
+    graph = np.triu(generator.random((size, size)) * (generator.random((size, size)) < share), 1)
+    graph += graph.T
+    system = np.diag(graph.sum(axis=1) + 0.1) - graph
+    systems = SmallSystems(sparse.csr_array(system))
+    for many in (count, 1, count + 1):
+        sets = np.stack([generator.permutation(size)[:members] for _ in range(many)]).astype(np.int32)
+        found = systems.solved(sets, 20, 1e-6)
+        for one, chosen in zip(found, sets, strict=True):
+            part = system[np.ix_(chosen, chosen)]
+            expected = cg(part, np.eye(members)[0], rtol=1e-6, maxiter=20)[0]
+            np.testing.assert_allclose(one, expected, atol=1e-5 * max(1, np.abs(expected).max()))
