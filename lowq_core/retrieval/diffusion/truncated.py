@@ -32,7 +32,7 @@ class TruncatedDiffusion(GraphRetriever):
     The systems are solved many at a time, as blocks of one sparse matrix, on all processors, and of each only the
     part that its picture is connected with: elsewhere the solution is 0. Neighbours are exact.
     Memory: 8 bytes for each of N `truncation` stored scores, 800 MB for 100,000 pictures at 1,000, besides the
-    database and the graph (12 bytes an edge, at most k edges a picture). Fitting takes about 250 MB more at that size.
+    database and the graph (12 bytes an edge, at most k edges a picture). Fitting takes 250 MB more at that size.
 
     Args:
         k, query_k, gamma, alpha, iterations, tolerance: as for `Diffusion`.
