@@ -17,7 +17,7 @@ from lowq_core.errors import LowqError
 Precision = Literal["float32", "bf16"]
 
 BLOCK = 1024
-"""Rows whose products with all others are held at a time."""
+"""Rows whose products with as many others are held at a time."""
 
 PAIRS = 1 << 24
 """Pairs that stand for all of them where there are too many."""
@@ -50,8 +50,8 @@ def gss_loss(
 ) -> Tensor:
     """`pair_loss` of e_i . e_j, averaged over all N^2 pairs, (i, i) among them (Liu et al., NeurIPS 2019).
 
-    Neither the N x N products nor their gradients are kept: blocks of rows take part in both at once, each pair
-    i < j once. Memory is 4 `block` N bytes, a few times, and one more gradient. Sums are made in float64.
+    Neither the N x N products nor their gradients are kept: blocks of rows meet blocks of rows, for both at once, and
+    each two blocks once. Memory is 4 `block`^2 bytes, a few times, and one more gradient. Sums are made in float64.
 
     Args:
         embeddings: (N, D), float32 or float64, of length 1 or 0.
@@ -205,16 +205,16 @@ class _AllPairs(Function):
         gradient = torch.zeros_like(embeddings) if ctx.needs_input_grad[0] else None
         total = 0.0
         products = _Products(block, size, embeddings.dtype, factors.dtype)
-        for start in range(0, size, block):
-            rows, rest = factors[start : start + block], factors[start:]
-            count = len(rows)
-            sums, pushes = products.pushes(rows, rest, beta, count)
-            total += (
-                sums[0] + 2 * sums[1]
-            )  # the pairs beyond the rows' own stand for their mirror images, too
-            if gradient is not None:
-                _add_product(gradient[start : start + count], pushes, rest)
-                _add_product(gradient[start + count :], pushes[:, count:].t(), rows)
+        blocks = [slice(start, min(start + block, size)) for start in range(0, size, block)]
+        for number, rows in enumerate(blocks):
+            for others in blocks[number:]:
+                mirrored = others != rows  # such pairs stand for their mirror images, too
+                part, pushes = products.pushes(factors[rows], factors[others], beta)
+                total += 2 * part if mirrored else part
+                if gradient is not None:
+                    _add_product(gradient[rows], pushes, factors[others])
+                    if mirrored:
+                        _add_product(gradient[others], pushes.t(), factors[rows])
         if gradient is not None:
             ctx.save_for_backward(gradient.mul_(-2 * alpha / size**2))
         return embeddings.new_tensor(-alpha / 2 * total / size**2)
@@ -234,13 +234,14 @@ class _SomePairs(Function):
         some, others = (left.bfloat16(), right.bfloat16()) if bf16 else (left, right)
         gradients = (torch.zeros_like(left), torch.zeros_like(right))
         total, pairs = 0.0, len(left) * len(right)
-        products = _Products(block, len(right), left.dtype, some.dtype)
-        for start in range(0, len(left), block):
-            rows = some[start : start + block]
-            sums, pushes = products.pushes(rows, others, beta, len(rows))
-            total += sum(sums)
-            _add_product(gradients[0][start : start + block], pushes, others)
-            _add_product(gradients[1], pushes.t(), rows)
+        products = _Products(block, max(len(left), len(right)), left.dtype, some.dtype)
+        for first in range(0, len(left), block):
+            for second in range(0, len(right), block):
+                rows, columns = slice(first, first + block), slice(second, second + block)
+                part, pushes = products.pushes(some[rows], others[columns], beta)
+                total += part
+                _add_product(gradients[0][rows], pushes, others[columns])
+                _add_product(gradients[1][columns], pushes.t(), some[rows])
         ctx.save_for_backward(*(gradient.mul_(-alpha / pairs) for gradient in gradients))
         return left.new_tensor(-alpha / 2 * total / pairs)
 
@@ -252,31 +253,24 @@ class _SomePairs(Function):
 
 
 class _Products:
-    """Memory for the products of up to `block` rows with up to `size`, which is taken once."""
+    """Memory for the products of up to `block` rows with as many, which is taken once and stays in the cache."""
 
     def __init__(self, block: int, size: int, dtype: torch.dtype, rounded: torch.dtype) -> None:
-        self._exact = torch.empty(min(block, size) * size, dtype=dtype)
+        self._exact = torch.empty(min(block, size) ** 2, dtype=dtype)
         self._rounded = self._exact if rounded == dtype else torch.empty(len(self._exact), dtype=rounded)
 
-    def pushes(
-        self, rows: Tensor, others: Tensor, beta: float, count: int
-    ) -> tuple[tuple[float, float], Tensor]:
-        """The sums of (ReLU(s) - beta)^2 over the first `count` columns of s = rows . others and over the rest;
-        and (s - beta) [s > 0], which lasts until the next call."""
+    def pushes(self, rows: Tensor, others: Tensor, beta: float) -> tuple[float, Tensor]:
+        """The sum of (ReLU(s) - beta)^2 over s = rows . others; and (s - beta) [s > 0], until the next call."""
         shape = (len(rows), len(others))
         rounded, s = (part[: shape[0] * shape[1]].view(shape) for part in (self._rounded, self._exact))
         torch.mm(rows, others.t(), out=rounded)
         if rounded.dtype != s.dtype:
             s.copy_(rounded)
-        parts = (slice(0, count), slice(count, None))
-        stopped = [int((s[:, part] <= 0).sum()) for part in parts]
+        stopped = int((s <= 0).sum())
         F.threshold(s, 0.0, beta, inplace=True).sub_(beta)
         # a row is short enough to be added up as it is; the rows' sums are not
-        lengths = [torch.linalg.vector_norm(s[:, part], dim=1).double() for part in parts]
-        sums = [
-            float(one.square().sum()) + none * beta**2 for one, none in zip(lengths, stopped, strict=True)
-        ]
-        return (sums[0], sums[1]), s if rounded.dtype == s.dtype else rounded.copy_(s)
+        squares = float(torch.linalg.vector_norm(s, dim=1).double().square().sum())
+        return squares + stopped * beta**2, s if rounded.dtype == s.dtype else rounded.copy_(s)
 
 
 def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
