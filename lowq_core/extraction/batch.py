@@ -83,7 +83,7 @@ def _make(
 ) -> None:
     rows = [row for part in todo for row in store.rows(part)]
     with (
-        in_parallel(partial(_attempt, describe), [pictures[row] for row in rows]) as results,
+        in_parallel(partial(attempt, describe), [pictures[row] for row in rows]) as results,
         tqdm(total=len(rows), unit="picture", disable=not progress) as bar,
     ):
         for part in todo:
@@ -109,7 +109,7 @@ def pictures_digest(pictures: Sequence[Picture]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _attempt(describe: Describe[R], picture: Picture) -> R | LowqError:
+def attempt(describe: Describe[R], picture: Picture) -> R | LowqError:
     """A picture's result, or what is wrong with it: one bad picture must not end the work on the others."""
     try:
         return describe(picture)

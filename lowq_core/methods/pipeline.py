@@ -9,24 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.errors import LowqError
 from lowq_core.evaluation.protocols import evaluate_scores
-from lowq_core.extraction.extract import EmbedConfig, extract
-from lowq_core.extraction.features import Features
+from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.data import RENDERED, TrainingPairs, training_pairs
+from lowq_core.methods.described import Described, Descriptors, undamaged
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest, stamp
 from lowq_core.methods.grammar import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
-from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
+from lowq_core.methods.say import Say, to_stderr
 from lowq_core.methods.say import quiet as quiet
 from lowq_core.methods.tuned import TunedNetworks
 from lowq_core.models.checkpoints import load_checkpoint
@@ -35,10 +33,8 @@ from lowq_core.reproduce.profiles import Profile, profile
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.exact import ExactSearch
 
-Descriptors = NDArray[np.float32]
 Describe = Callable[[Sequence[Picture], bool], Descriptors]
 """(pictures, strict) -> (N, D) descriptors."""
-T = TypeVar("T")
 WHITENING = "whitening.safetensors"
 
 
@@ -93,6 +89,10 @@ class Pipeline:
         return replace(self, profile=replace(self.profile, local=self.profile.variants), embed=smaller)
 
     @property
+    def _networks(self) -> TunedNetworks:
+        return TunedNetworks(self.profile, self.embed, self.store, self.say)
+
+    @property
     def local(self) -> LocalPipeline:
         """The same for methods of local descriptors."""
         return LocalPipeline(self.profile, self.store, self.strict, self.say)
@@ -132,7 +132,8 @@ class Pipeline:
             self.say(
                 f"fitting {method.whitening} on {len(pairs.pictures)} pictures of {', '.join(self.profile.train)}"
             )
-            found = self._pooled(config, head, pairs.pictures, self.strict)
+            describe = self._describer(replace(method, whitening=None))
+            found = describe(pairs.pictures, self.strict)
             fit_whitening(str(method.whitening), found, pairs, self.profile.shrinkage).save(out / WHITENING)
             self.say(f"fitted in {time.perf_counter() - start:.0f} s; it is kept in the store")
 
@@ -150,7 +151,7 @@ class Pipeline:
             code=["lowq_core.models.whitening", "lowq_core.extraction.extract"],
             make=fit,
         )
-        return _undamaged(folder, lambda: Whitening.load(folder / WHITENING))
+        return undamaged(folder, lambda: Whitening.load(folder / WHITENING))
 
     def digest(self, benchmark: Benchmark) -> str:
         """What the numbers on `benchmark` stand on: a digest of its pictures, boxes and ground truth."""
@@ -229,7 +230,7 @@ class Pipeline:
     def _embed_config(self, method: Method) -> tuple[EmbedConfig, str]:
         """The embedding's configuration, and which of its heads `method` takes."""
         if method.tuned is not None:
-            network = TunedNetworks(self.profile, self.embed, self.store, self.say).network(method.tuned)
+            network = self._networks.network(method.tuned)
             return replace(self.embed, weights=str(network)), method.embedding
         if method.checkpoint is None:
             return self.embed, method.embedding
@@ -241,9 +242,14 @@ class Pipeline:
         """Pictures to descriptors by `method`, whose parts are looked up once, however often this is called."""
         config, head = self._embed_config(method)
         whitening = None if method.whitening is None else self.whitening(method)
+        stages = self._shared_stages(method)
 
         def describe(pictures: Sequence[Picture], strict: bool) -> Descriptors:
-            plain = self._pooled(config, head, pictures, strict)
+            described = Described(self.store, strict, self.say)
+            if stages:
+                plain = described.by_stages(config, head, pictures, stages, self.embed.weights)
+            else:
+                plain = described.plainly(config, head, pictures)
             if whitening is None:
                 return plain
             whitened = whitening.transform(plain)
@@ -252,24 +258,16 @@ class Pipeline:
 
         return describe
 
-    def _pooled(
-        self, config: EmbedConfig, head: str, pictures: Sequence[Picture], strict: bool
-    ) -> Descriptors:
-        """Descriptors before whitening: all heads of one pass over the pictures are kept in the store."""
-        weights = {"weights": file_digest(Path(config.weights))} if config.weights else {}
-        folder = self.store.get(
-            "descriptors",
-            config=asdict(config) | {"weights": None},
-            inputs={"pictures": pictures_digest(pictures)} | weights,
-            code=["lowq_core.extraction.extract"],
-            make=lambda out: extract(
-                pictures, config, out, strict=strict, progress=shows_progress(self.say, len(pictures))
-            ),
-            resume=True,
+    def _shared_stages(self, method: Method) -> int:
+        """How many first stages `method` shares with all networks trained so; 0 where that is no help."""
+        one_pass = (self.embed.scales, self.embed.engine, self.embed.precision) == (
+            (1.0,),
+            "torch",
+            "float32",
         )
-        features = _undamaged(folder, lambda: Features.open(folder / head))
-        tell_failed(features.failed, strict, self.say)
-        return np.asarray(features.descriptors)
+        if method.tuned is None or not one_pass:
+            return 0
+        return self._networks.training(method.tuned).frozen
 
     def _configuration(self, method: Method, noises: Mapping[str, Sequence[int]] | None) -> dict[str, Any]:
         # Of a trained trunk `tuned` tells; where the store keeps its weights says nothing.
@@ -300,15 +298,6 @@ def _published(checkpoint: Path, size: int, modified: int) -> tuple[str, str]:
     """Architecture and pooling of a checkpoint, read again when the file changes."""
     found = load_checkpoint(checkpoint)
     return found.architecture, found.pooling
-
-
-def _undamaged(folder: Path, read: Callable[[], T]) -> T:
-    """What `read` finds in a kept step; where that is damaged, the mend is to make the step again."""
-    try:
-        return read()
-    except LowqError as error:
-        what = str(error).partition(";")[0]
-        raise LowqError(f"{what}; delete the folder {folder}, and it is made again") from None
 
 
 def fit_whitening(kind: str, found: Descriptors, pairs: TrainingPairs, shrinkage: float) -> Whitening:

@@ -15,6 +15,8 @@ from lowq_core.models.adapnet import AdapNetConfig
 from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
 from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet
+from lowq_core.training.classes import TrainingClasses
+from lowq_core.training.frozen_maps import LARGEST, FrozenMaps, frozen_bytes, write_frozen_maps
 
 MODEL = "model.safetensors"
 
@@ -70,7 +72,7 @@ class TunedNetworks:
             self.say(
                 f"{tuned.row}: training on {len(data.pictures)} pictures of {', '.join(self.profile.tuned.train)}"
             )
-            train_adapnet(training, data, out)
+            train_adapnet(training, data, out, maps=self._frozen_maps(training, data))
             self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
 
         folder = self.store.get(
@@ -86,6 +88,22 @@ class TunedNetworks:
             resume=True,
         )
         return folder / MODEL
+
+    def _frozen_maps(self, training: AdapNetTraining, data: TrainingClasses) -> FrozenMaps | None:
+        """What the frozen stages make of the training's crops, kept for all networks that start alike."""
+        count = len(data.pictures)
+        whole = training.frozen and training.precision == "float32"
+        if not whole or frozen_bytes(training, count) > LARGEST:
+            return None
+        crops = ("size", "noises", "severities", "seed", "epochs", "pictures_per_epoch", "frozen")
+        folder = self.store.get(
+            "frozen_maps",
+            config={"backbone": training.config.backbone} | {key: getattr(training, key) for key in crops},
+            inputs={"pictures": pictures_digest(data.pictures), "weights": self._starting_weights()},
+            code=["lowq_core.training.frozen_maps"],
+            make=lambda out: write_frozen_maps(training, data, out),
+        )
+        return FrozenMaps(folder, training, count)
 
     def _starting_weights(self) -> str:
         weights = self.embed.weights

@@ -23,6 +23,7 @@ from lowq_core.training.adapnet_recipe import AdapNetRecipe, Trained, fit_classi
 from lowq_core.training.adapnet_settings import AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder, run_identity
+from lowq_core.training.frozen_maps import FrozenMaps
 from lowq_core.training.loop import run
 
 __all__ = ["ROWS", "AdapNetTraining", "row", "train_adapnet"]
@@ -64,6 +65,7 @@ def train_adapnet(
     out: str | Path,
     validate: Callable[[AdapNet], float] | None = None,
     *,
+    maps: FrozenMaps | None = None,
     device: str = "cpu",
 ) -> Path:
     """Train a network; returns the file of its best epoch, for `load_adapnet`.
@@ -78,6 +80,7 @@ def train_adapnet(
         out: folder of this one run; it gets `model.safetensors`, `config.json` and `log.jsonl`.
         validate: the network in evaluation mode -> a score, higher is better; the best epoch is kept. Without
             it the last one is.
+        maps: of `write_frozen_maps`, for the same pictures and settings, which saves most of the time.
         device: "cpu" or "cuda".
 
     Raises:
@@ -90,7 +93,7 @@ def train_adapnet(
         if not folder.model.is_file():
             torch.manual_seed(training.seed)
             network = adapnet(training.config, training.weights).to(ranks.available_device(device))
-            recipe = AdapNetRecipe(training, data, network)
+            recipe = AdapNetRecipe(training, data, network, maps)
             start = partial(fit_classifier, recipe)
             run(recipe, training.schedule, folder.path, start=start, validate=_of_network(validate))
             if ranks.rank() == 0:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
@@ -22,10 +23,23 @@ from lowq_core.models.pooling import l2n
 from lowq_core.training import ranks
 from lowq_core.training.adapnet_settings import MARGINS, AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
-from lowq_core.training.paired import Pair, PairedCrops, PairItem, Pixels
+from lowq_core.training.frozen_maps import FrozenMaps, epoch_items, plain_crop
+from lowq_core.training.paired import PairItem
 
 LOCAL_SIDE = 3
 """Cells along a side that a map is brought down to for the local InfoNCE."""
+
+
+Crop = NDArray[Any]
+"""Pixels (S, S, 3) uint8, or what the frozen stages make of them, (C, h, w) float32."""
+
+
+class Loaded(NamedTuple):
+    """One picture of a batch, degraded and clean, and its class."""
+
+    bad: Crop
+    clean: Crop
+    label: int
 
 
 class Trained(nn.Module):
@@ -44,12 +58,23 @@ class AdapNetRecipe:
     of the map brought down to 3 x 3: a cell has to find its own picture's clean cell among those of other landmarks).
     What is local in the paper is not known; this is a reconstruction.
 
+    Args:
+        training, data: how, on what.
+        network: what is trained, in place.
+        maps: what its frozen stages make of the crops, where that is known already.
+
     Raises:
         LowqError: more frozen stages than the trunk has.
     """
 
-    def __init__(self, training: AdapNetTraining, data: TrainingClasses, network: AdapNet) -> None:
-        self.training, self.data = training, data
+    def __init__(
+        self,
+        training: AdapNetTraining,
+        data: TrainingClasses,
+        network: AdapNet,
+        maps: FrozenMaps | None = None,
+    ) -> None:
+        self.training, self.data, self.maps = training, data, maps
         self.device = next(network.parameters()).device
         self.crops = training.crops
         self.model = Trained(network, _loss(training, network.trunk.channels, data.count)).to(self.device)
@@ -75,22 +100,24 @@ class AdapNetRecipe:
     def epoch(self, epoch: int) -> list[PairItem]:
         """Pictures drawn anew, each with the seed of its crop and noise."""
         ranks.broadcast(self.model.buffers())  # each process has kept statistics of the norms of its own
-        generator = np.random.default_rng((self.training.seed, epoch))
-        drawn = generator.permutation(len(self.data.pictures))[: self.training.pictures_per_epoch]
-        seeds = generator.integers(2**62, size=drawn.size)
-        return [PairItem(int(index), int(seed)) for index, seed in zip(drawn, seeds, strict=True)]
+        return epoch_items(self.training, len(self.data.pictures), epoch)
 
-    def load(self, item: PairItem) -> Pair:
-        return self.crops(self.data.pictures[item.picture], item.seed, int(self.data.labels[item.picture]))
+    def load(self, item: PairItem) -> Loaded:
+        label = int(self.data.labels[item.picture])
+        if self.maps is not None:
+            bad, clean = self.maps[item]
+            return Loaded(bad, clean, label)
+        pair = self.crops(self.data.pictures[item.picture], item.seed)
+        return Loaded(pair.bad, pair.clean, label)
 
-    def loss(self, group: Sequence[Pair]) -> Tensor:
+    def loss(self, group: Sequence[Loaded]) -> Tensor:
         """The sum over the group's pictures, as the loop wants it."""
-        labels = torch.tensor([pair.label for pair in group], device=self.device)
-        clean = self._batch([pair.clean for pair in group])
+        labels = torch.tensor([one.label for one in group], device=self.device)
+        clean = self.start([one.clean for one in group])
         if not self.training.noises:
             return self._of_clean(clean, labels) * len(group)
-        bad = self._batch([pair.bad for pair in group])
-        maps = self.model.network.map(torch.cat([bad, clean]))
+        bad = self.start([one.bad for one in group])
+        maps = self._finish(self.model.network, torch.cat([bad, clean]))
         vectors = self.model.network.pool(maps)
         total = self._distillation(vectors, torch.cat([clean, clean]))
         if self.training.classification or self.training.alpha or self.training.beta:
@@ -99,8 +126,25 @@ class AdapNetRecipe:
             total = total + self.model.loss(vectors, labels.repeat(2), of_global, _cells(maps, labels)).total
         return total * len(group)
 
+    def describe(self, network: AdapNet, start: Tensor) -> Tensor:
+        """What `network` says of pictures whose maps after the frozen stages are `start`: (B, C), not normalised."""
+        vectors: Tensor = network.pool(self._finish(network, start))
+        return vectors
+
+    def start(self, crops: Sequence[Crop]) -> Tensor:
+        """What the frozen stages make of crops; crops of `FrozenMaps` have been through them."""
+        if self.maps is not None:
+            maps = torch.from_numpy(np.stack(crops)).to(self.device)
+            return maps.contiguous(memory_format=torch.channels_last)
+        x = torch.cat([as_tensor(pixels, str(self.device)) for pixels in crops])
+        x = x.contiguous(memory_format=torch.channels_last)
+        return self.model.network.trunk.start(x, self.training.frozen)
+
+    def _finish(self, network: AdapNet, start: Tensor) -> Tensor:
+        return network.trunk.finish(start, self.training.frozen)
+
     def _of_clean(self, clean: Tensor, labels: Tensor) -> Tensor:
-        vectors = self.model.network(clean)
+        vectors = self.describe(self.model.network, clean)
         total = self._distillation(vectors, clean)
         if self.training.classification:
             total = total + self.model.loss(vectors, labels).total
@@ -111,19 +155,9 @@ class AdapNetRecipe:
         if self.teacher is None:
             return vectors.new_zeros(())
         with torch.no_grad():
-            goal = l2n(self.teacher(clean).float())
+            goal = l2n(self.describe(self.teacher, clean).float())
         distance = (l2n(vectors.float()) - goal).square().sum(1)
         return self.training.distil * distance.mean()
-
-    def _batch(self, pictures: Sequence[Pixels]) -> Tensor:
-        """(B, 3, S, S) float32 in 0..1, channels last."""
-        x = torch.cat([as_tensor(pixels, str(self.device)) for pixels in pictures])
-        return x.contiguous(memory_format=torch.channels_last)
-
-
-class _Described(NamedTuple):
-    label: int
-    vector: Tensor
 
 
 def fit_classifier(recipe: AdapNetRecipe) -> None:
@@ -138,18 +172,16 @@ def fit_classifier(recipe: AdapNetRecipe) -> None:
     head = recipe.model.loss.classification
     if not isinstance(head, MarginLoss) or recipe.training.class_start == "random":
         return
-    plain = PairedCrops(recipe.training.size, noises=())
     network = copy.deepcopy(recipe.model.network).eval()
 
     @torch.no_grad()
-    def described(index: int) -> _Described:
-        pair = plain(recipe.data.pictures[index], seed=index, label=int(recipe.data.labels[index]))
-        return _Described(pair.label, network(recipe._batch([pair.clean]))[0].float())
+    def described(index: int) -> Tensor:
+        crop = recipe.maps.plain[index] if recipe.maps else plain_crop(recipe.training, recipe.data, index)
+        return recipe.describe(network, recipe.start([crop]))[0].float()
 
     with in_parallel(described, range(len(recipe.data.pictures))) as results:
-        found = list(results)
-    vectors = torch.stack([row.vector for row in found])
-    labels = torch.tensor([row.label for row in found], device=vectors.device)
+        vectors = torch.stack(list(results))
+    labels = torch.from_numpy(recipe.data.labels).to(vectors.device)
     with torch.no_grad():
         sums = torch.zeros_like(head.weight).index_add_(0, labels, l2n(vectors))
         head.weight.copy_(F.normalize(sums))

@@ -38,13 +38,11 @@ class Pair(NamedTuple):
     Attributes:
         clean, bad: (S, S, 3) uint8, the same crop; `bad` is degraded.
         noise: index of the noise among those of `PairedCrops`.
-        label: of the picture.
     """
 
     clean: Pixels
     bad: Pixels
     noise: int
-    label: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class PairedCrops:
                 f"size={self.size}, least={self.least}: size has to be 1 pixel or more, least in 0..1"
             )
 
-    def __call__(self, picture: Picture, seed: int, label: int = 0) -> Pair:
+    def __call__(self, picture: Picture, seed: int) -> Pair:
         """The pair of `picture` that `seed` stands for.
 
         Raises:
@@ -98,7 +96,7 @@ class PairedCrops:
             severity = int(generator.choice(self.severities))
             degraded = Noise(self.noises[noise], severity, int(generator.integers(2**62)))(to_array(clean))
             bad = from_array(degraded)
-        return Pair(self._seen(clean), self._seen(bad), noise, label)
+        return Pair(self._seen(clean), self._seen(bad), noise)
 
     def _box(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int, int, int]:
         """A random crop: its share of the area, then its aspect, then its place are drawn."""

@@ -18,7 +18,7 @@ from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.degrade import KNOWN
 from lowq_core.errors import LowqError
 from lowq_core.images import to_array
-from lowq_core.methods import pipeline as module
+from lowq_core.methods import described as module
 from lowq_core.methods.data import TrainingPairs
 from lowq_core.methods.grammar import Method, Tuned, parse_method
 from lowq_core.methods.pipeline import Pipeline, fit_whitening, quiet

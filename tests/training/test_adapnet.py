@@ -15,15 +15,16 @@ from lowq_core.errors import LowqError
 from lowq_core.losses.infonce import info_nce
 from lowq_core.losses.noiretrieval import NoiRetrieval
 from lowq_core.losses.siblings import ArcFace
-from lowq_core.models.adapnet import AdapNet, AdapNetConfig
+from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet
 from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.models.backbone import Backbone
 from lowq_core.training import adapnet as training_adapnet
 from lowq_core.training.adapnet import ROWS, AdapNetTraining, row, train_adapnet
-from lowq_core.training.adapnet_recipe import AdapNetRecipe, fit_classifier
+from lowq_core.training.adapnet_recipe import AdapNetRecipe, Loaded, fit_classifier
 from lowq_core.training.adapnet_settings import MARGINS
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder
+from lowq_core.training.frozen_maps import FrozenMaps, frozen_bytes, plain_crop, write_frozen_maps
 from lowq_core.training.tuples import TrainingTuples
 
 LITTLE = AdapNetConfig(branches=2)
@@ -95,7 +96,8 @@ def test_the_loss_is_the_sum_of_its_terms(places: TrainingClasses) -> None:
 def test_distillation_is_held_to_the_untrained_network(places: TrainingClasses) -> None:
     recipe = recipe_of(row("distilled", training()), places)
     group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
-    plain = [dataclasses.replace(recipe.crops, noises=())(recipe.data.pictures[i], 0) for i in range(3)]
+    crops = [plain_crop(recipe.training, recipe.data, i) for i in range(3)]
+    plain = [Loaded(crop, crop, 0) for crop in crops]
     with torch.no_grad():
         of_bad = recipe.loss(group).item()
         assert recipe.loss(plain).item() == pytest.approx(
@@ -241,6 +243,38 @@ def test_a_real_network_from_end_to_end(places: TrainingClasses, tmp_path: Path)
     assert found.qcb.gamma.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["adapnet", "distilled", "finetuned"])
+def test_frozen_maps_change_nothing_but_the_time(places: TrainingClasses, tmp_path: Path, name: str) -> None:
+    """Where the frozen stages have been run before, every loss is what it is without, up to rounding."""
+    told = row(name, training(config=AdapNetConfig("lite0", branches=2), pictures_per_epoch=8, frozen=6))
+    write_frozen_maps(told, places, tmp_path)
+    maps = FrozenMaps(tmp_path, told, 20)
+    files = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("plain", "pairs")]
+    assert sum(array.nbytes for array in files) == frozen_bytes(told, 20)
+    losses = []
+    for given, out in ((None, "without"), (maps, "with")):
+        train_adapnet(told, places, tmp_path / out, maps=given)
+        losses.append([line["loss"] for line in RunFolder(tmp_path / out).read_log()])
+    assert len(losses[0]) == 4  # a step and a summary an epoch
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    assert losses[0][0] != losses[0][2]
+
+
+def test_frozen_maps_know_their_items(places: TrainingClasses, tmp_path: Path) -> None:
+    told = training(config=AdapNetConfig("lite0", branches=1), pictures_per_epoch=3, epochs=1, frozen=1)
+    write_frozen_maps(told, places, tmp_path)
+    maps = FrozenMaps(tmp_path, told, 20)
+    assert maps.plain.shape[0] == 20
+    recipe = AdapNetRecipe(told, places, adapnet(told.config))
+    with torch.no_grad():
+        for item in recipe.epoch(0):
+            loaded = recipe.load(item)
+            wanted = recipe.start([loaded.bad, loaded.clean]).numpy()
+            np.testing.assert_allclose(maps[item], wanted, atol=1e-4)
+    with pytest.raises(LowqError, match="lite0 has 9 stages"):
+        write_frozen_maps(dataclasses.replace(told, frozen=10), places, tmp_path)
+
+
 def test_bad_input(little: None, places: TrainingClasses, tmp_path: Path) -> None:
     for overrides, message in (
         ({"classification": "triplet"}, "classification 'triplet' is unknown"),
@@ -274,7 +308,7 @@ def test_alone_or_with_labels_that_have_gaps(places: TrainingClasses) -> None:
         alone = both.loss([pair])
         assert alone.item() == pytest.approx(
             both.model.loss.classification(
-                both.model.network.pool(both.model.network.map(both._batch([pair.bad, pair.clean]))),
+                both.describe(both.model.network, both.start([pair.bad, pair.clean])),
                 torch.tensor([pair.label] * 2),
             ).item(),
             rel=1e-5,

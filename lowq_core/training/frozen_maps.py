@@ -1,0 +1,96 @@
+"""What the frozen stages of a trunk make of a training's crops: computed once, used by all networks that share them.
+
+A crop and its noise are decided by the seed, and frozen stages stay as they are, so networks that differ in their
+loss, or in what comes after those stages, start from the same maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lowq_core.errors import LowqError
+from lowq_core.extraction.engine import in_parallel
+from lowq_core.extraction.stage_maps import FirstStages
+from lowq_core.models.backbone import backbone
+from lowq_core.training.adapnet_settings import AdapNetTraining
+from lowq_core.training.classes import TrainingClasses
+from lowq_core.training.paired import PairedCrops, PairItem, Pixels
+
+Map = NDArray[np.float32]
+LARGEST = 2 << 30
+"""Bytes of maps that are worth keeping; beyond that a training computes them as it goes."""
+
+
+class FrozenMaps:
+    """The maps of one training, memory-mapped.
+
+    Attributes:
+        plain: (N, C, h, w) float32, of every picture's undegraded crop, which classifiers start from.
+        pairs: (M, 2, C, h, w) float32, of every item of every epoch: degraded, clean.
+    """
+
+    def __init__(self, folder: Path, training: AdapNetTraining, count: int) -> None:
+        self.plain: Map = np.load(folder / "plain.npy", mmap_mode="r")
+        self.pairs: Map = np.load(folder / "pairs.npy", mmap_mode="r")
+        self._rows = {item: row for row, item in enumerate(_items(training, count))}
+
+    def __getitem__(self, item: PairItem) -> Map:
+        """(2, C, h, w): degraded, clean."""
+        return self.pairs[self._rows[item]]
+
+
+def epoch_items(training: AdapNetTraining, count: int, epoch: int) -> list[PairItem]:
+    """Which of `count` pictures an epoch draws, each with the seed of its crop and noise."""
+    generator = np.random.default_rng((training.seed, epoch))
+    drawn = generator.permutation(count)[: training.pictures_per_epoch]
+    seeds = generator.integers(2**62, size=drawn.size)
+    return [PairItem(int(index), int(seed)) for index, seed in zip(drawn, seeds, strict=True)]
+
+
+def plain_crop(training: AdapNetTraining, data: TrainingClasses, index: int) -> Pixels:
+    """The undegraded crop of a picture that stands for it where a classifier starts."""
+    return PairedCrops(training.size, noises=())(data.pictures[index], seed=index).clean
+
+
+@torch.no_grad()
+def frozen_bytes(training: AdapNetTraining, count: int) -> int:
+    """How much room the maps of a training on `count` pictures take."""
+    trunk = backbone(training.config.backbone, "random")
+    crops = count + 2 * training.epochs * min(count, training.pictures_per_epoch)
+    return crops * trunk.start(torch.zeros(1, 3, training.size, training.size), training.frozen).nbytes
+
+
+def write_frozen_maps(training: AdapNetTraining, data: TrainingClasses, out: Path) -> None:
+    """Compute the maps of `training` on `data` and write them into the folder `out`, for `FrozenMaps`.
+
+    Raises:
+        LowqError: a picture that cannot be read, more frozen stages than the trunk has.
+    """
+    trunk = backbone(training.config.backbone, training.weights)
+    if training.frozen > len(trunk.stages()):
+        raise LowqError(
+            f"frozen={training.frozen}: {trunk.name} has {len(trunk.stages())} stages; freeze fewer"
+        )
+    start = FirstStages(trunk, training.frozen)
+
+    def of_picture(index: int) -> Map:
+        return start(plain_crop(training, data, index))
+
+    def of_item(item: PairItem) -> Map:
+        pair = training.crops(data.pictures[item.picture], item.seed)
+        return np.stack([start(pair.bad), start(pair.clean)])
+
+    count = len(data.pictures)
+    with in_parallel(of_picture, range(count)) as maps:
+        np.save(out / "plain.npy", np.stack(list(maps)))
+    with in_parallel(of_item, _items(training, count)) as maps:
+        np.save(out / "pairs.npy", np.stack(list(maps)))
+
+
+def _items(training: AdapNetTraining, count: int) -> Sequence[PairItem]:
+    return [item for epoch in range(training.epochs) for item in epoch_items(training, count, epoch)]
