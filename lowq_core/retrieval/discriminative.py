@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.svm import SVC
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import Ranking
@@ -100,6 +99,9 @@ class DiscriminativeQE:
         return cls(**options).fit(arrays["database"])
 
     def _plane(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Its import draws random numbers, which importing a module of ours must not.
+        from sklearn.svm import SVC
+
         if not query.any():
             return query
         search = self._search

@@ -18,8 +18,8 @@ from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.degrade import KNOWN
 from lowq_core.errors import LowqError
 from lowq_core.images import to_array
-from lowq_core.methods import described as module
-from lowq_core.methods.data import TrainingPairs
+from lowq_core.methods import described
+from lowq_core.methods.data import TrainingPairs, training_pairs
 from lowq_core.methods.grammar import Method, Tuned, parse_method
 from lowq_core.methods.pipeline import Pipeline, fit_whitening, quiet
 from lowq_core.models.adapnet_checkpoints import load_adapnet
@@ -119,7 +119,7 @@ def test_one_pass_over_the_pictures_serves_all_heads_and_later_calls(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("was kept")
 
-    monkeypatch.setattr(module, "extract", never)
+    monkeypatch.setattr(described, "extract", never)
     for head, values in first.items():
         np.testing.assert_array_equal(pipeline.database(Method(head), town), values)
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
@@ -170,7 +170,7 @@ def test_landmarks_seen_in_training_are_told(pipeline: Pipeline, town: Benchmark
 
 
 def test_whitened_descriptors_are_those_of_the_fit(pipeline: Pipeline, town: Benchmark) -> None:
-    pairs = module.training_pairs(pipeline.profile)
+    pairs = training_pairs(pipeline.profile)
     assert len(pairs.pictures) == 15
     plain = pipeline.describe(GEM, pairs.pictures)
     want = fit_lw(plain, pairs.queries, pairs.positives, shrinkage=pipeline.profile.shrinkage)
