@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes, subcommand
 from lowq_core.errors import LowqError
 from lowq_core.verbs.data import Data
 from lowq_core.verbs.project import Doctor, List, Reproduce
-from lowq_core.verbs.retrieve import Evaluate, Extract, Find
+from lowq_core.verbs.retrieve import Evaluate, Extract, Find, Rerank
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 WRONG_PLACE = {
@@ -36,6 +36,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Extract, subcommand("extract")]
     | Annotated[Find, subcommand("find")]
+    | Annotated[Rerank, subcommand("rerank")]
     | Annotated[Data, subcommand("data")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = tyro.cli(
         Command,
         prog="lowq",
-        description="Image retrieval from bad pictures: reproduce the works, evaluate, extract, find.",
+        description="Image retrieval from bad pictures: reproduce the works, evaluate, extract, find, rerank.",
         args=argv,
         config=(OmitArgPrefixes,),
     )

@@ -14,7 +14,7 @@ import pytest
 
 from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN
-from lowq_core.methods.grammar import EMBEDDINGS, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
+from lowq_core.methods.parts import EMBEDDINGS, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
 from lowq_core.reproduce.profiles import PROFILES
 from lowq_core.reproduce.runner import Report, Run
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, HOW, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
+from lowq_core.methods.parts import (
+    AUGMENTED,
+    EMBEDDINGS,
+    HOW,
+    LOCAL_PARTS,
+    RESTORED,
+    SEARCHES,
+    TUNED,
+    WHITENINGS,
+)
 
 Kind = Literal["methods", "benchmarks", "degradations", "notebooks", "profiles"]
 
@@ -19,8 +28,9 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     if kind == "methods":
         whitenings = [(f"+{name}", what) for name, what in WHITENINGS.items()]
         tuned = [(f"+{name}", what) for name, what in (TUNED | RESTORED).items()]
+        searches = [(f"+{name}", what) for name, what in (AUGMENTED | SEARCHES).items()]
         local = [(f"how+{name}", what) for name, what in LOCAL_PARTS.items()]
-        return [*EMBEDDINGS.items(), *tuned, *whitenings, *HOW.items(), *local]
+        return [*EMBEDDINGS.items(), *tuned, *whitenings, *searches, *HOW.items(), *local]
     if kind == "degradations":
         return _degradations()
     if kind == "benchmarks":

@@ -15,7 +15,7 @@ from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
 from lowq_core.methods.data import training_tuples
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
-from lowq_core.methods.grammar import LocalMethod
+from lowq_core.methods.parts import LocalMethod
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
 from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.models.how import how
@@ -25,6 +25,7 @@ from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.retriever import ASMK
+from lowq_core.retrieval.hamming_expansion import HammingExpansion
 from lowq_core.training.how import HowTraining, train_how
 from lowq_core.training.how_recipe import fit_whitening
 
@@ -151,12 +152,17 @@ class LocalPipeline:
         search = ASMK(codebook=self.codebook(method), **dict(method.asmk))
         return search.fit(self.features(method, pictures))
 
+    def retriever(self, method: LocalMethod, pictures: Sequence[Picture]) -> ASMK | HammingExpansion:
+        """The index, or what expands queries over it."""
+        index = self.index(method, pictures)
+        return HammingExpansion(index=index) if method.expanded else index
+
     def search(
         self, method: LocalMethod, pictures: Sequence[Picture], query: Picture
     ) -> list[tuple[int, float]]:
         """(index, score) of those of `pictures` that can be read, the most similar to `query` first."""
         bad = self.features(method, pictures).failed
-        ranking = self.index(method, pictures).rank(self.features(method, [query], strict=True))
+        ranking = self.retriever(method, pictures).rank(self.features(method, [query], strict=True))
         ranked = zip(ranking.ids[0].tolist(), ranking.scores[0].tolist(), strict=True)
         return [(index, score) for index, score in ranked if pictures[index].name not in bad]
 
@@ -164,7 +170,7 @@ class LocalPipeline:
         self, method: LocalMethod, benchmark: Benchmark, noises: Mapping[str, Sequence[int]] | None = None
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises`, as `Pipeline.evaluate` gives them."""
-        search = self.index(method, database_pictures(benchmark))
+        search = self.retriever(method, database_pictures(benchmark))
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
             ranks = search.rank(self.features(method, query_pictures(benchmark, noise), strict=True)).ids
@@ -175,6 +181,7 @@ class LocalPipeline:
             "method": method.name,
             "seed": method.seed,
             "asmk": dict(method.asmk),
+            "expanded": method.expanded,
             "profile": self.profile.name,
             "train": self.profile.train,
             "local": asdict(self.profile.local),

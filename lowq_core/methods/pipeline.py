@@ -15,23 +15,23 @@ import numpy as np
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.evaluation.protocols import evaluate_scores
+from lowq_core.evaluation.protocols import evaluate, evaluate_scores
 from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.data import RENDERED, TrainingPairs, training_pairs
 from lowq_core.methods.described import Described, Descriptors, undamaged
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest, stamp
-from lowq_core.methods.grammar import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.local import LocalPipeline
+from lowq_core.methods.parts import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.methods.say import quiet as quiet
+from lowq_core.methods.searches import Searches
 from lowq_core.methods.tuned import TunedNetworks
 from lowq_core.models.checkpoints import load_checkpoint
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import Profile, profile
 from lowq_core.reproduce.store import Store
-from lowq_core.retrieval.exact import ExactSearch
 
 Describe = Callable[[Sequence[Picture], bool], Descriptors]
 """(pictures, strict) -> (N, D) descriptors."""
@@ -87,6 +87,10 @@ class Pipeline:
         """The same with the profile's settings for comparing many networks, which are trained for it."""
         smaller = replace(self.embed, size=self.profile.tuned.variant_size)
         return replace(self, profile=replace(self.profile, local=self.profile.variants), embed=smaller)
+
+    @property
+    def _searches(self) -> Searches:
+        return Searches(self.profile.searches, self.store, self.local)
 
     @property
     def _networks(self) -> TunedNetworks:
@@ -170,7 +174,8 @@ class Pipeline:
         read = np.flatnonzero(database.any(axis=1))
         if not read.size:
             return []
-        ranking = ExactSearch().fit(database[read]).rank(described, read.size)
+        searched = [pictures[index] for index in read.tolist()]
+        ranking = self._searches.fitted(method, database[read], searched)(described, [query])
         return list(zip(read[ranking.ids[0]].tolist(), ranking.scores[0].tolist(), strict=True))
 
     def evaluate(
@@ -191,10 +196,17 @@ class Pipeline:
             return self.local.evaluate(method, benchmark, noises)
         describe = self._describer(method)
         database = describe(database_pictures(benchmark), self.strict)
+        rank = None
+        if method.search or method.augmented:
+            rank = self._searches.fitted(method, database, database_pictures(benchmark))
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
             queries = _as_queries(method, query_pictures(benchmark, noise))
-            return _per_query(describe(queries, True), database, benchmark)
+            described = describe(queries, True)
+            if rank is None:
+                return _per_query(described, database, benchmark)
+            found = evaluate(rank(described, queries).ids, benchmark).per_query
+            return {str(level): values for level, values in found.items()}
 
         names = tuple(query.image for query in benchmark.queries)
         return MethodReport(
@@ -278,6 +290,8 @@ class Pipeline:
             "train": self.profile.train if method.trained else None,
             "embed": asdict(config),
             "tuned": method.tuned and asdict(method.tuned),
+            "search": method.search and {"name": method.search} | dict(method.options),
+            "augmented": method.augmented,
             "noises": {name: list(levels) for name, levels in (noises or {}).items()},
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.methods.data import training_classes
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
-from lowq_core.methods.grammar import Tuned
+from lowq_core.methods.parts import Tuned
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.models.adapnet import AdapNetConfig
 from lowq_core.reproduce.profiles import Profile

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from lowq_core.degrade import KNOWN, NOISES
+from lowq_core.degrade import NOISES
 from lowq_core.errors import LowqError
+from lowq_core.reproduce import recipes
 from lowq_core.reproduce.settings import LocalSettings, TunedSettings
 
 _THREE_SCALES = (1.0, 2**-0.5, 0.5)
@@ -30,6 +31,8 @@ class Profile:
         local: what is particular to local features.
         variants: the same where many networks are trained and compared with each other.
         tuned: what is particular to training a trunk for bad pictures.
+        searches: options of searches that differ from the papers', by the search's name, see
+            `lowq_core.retrieval.catalogue`; `candidates` is how many of a plain ranking geometry looks at.
         noises, severities: degradations of the queries that are averaged, in the order of the tables.
         samples: resamples of a bootstrap interval.
         seeds: one training run each.
@@ -51,97 +54,13 @@ class Profile:
     local: LocalSettings
     variants: LocalSettings
     tuned: TunedSettings
+    searches: dict[str, dict[str, Any]]
     noises: tuple[str, ...]
     severities: tuple[int, ...]
     samples: int
     seeds: tuple[int, ...]
     time_limit: float
 
-
-_SMOKE = LocalSettings(
-    backbone="lite0-",
-    dim=32,
-    size=96,
-    scales=(1.0, 2**-0.5),
-    count=40,
-    precision="float32",
-    words=32,
-    codebook_pictures=8,
-    epochs=1,
-    queries_per_epoch=2,
-    pool=8,
-    negatives=1,
-    batch=2,
-    lr=1e-5,
-    train_size=96,
-    whitening_pictures=8,
-    whitening_features=100,
-    seeds=(0, 1),
-    noises=("jpeg",),
-)
-_MINI = LocalSettings(
-    backbone="lite0-",
-    dim=64,
-    size=320,
-    scales=(1.0, 0.5),
-    count=300,
-    precision="float32",
-    words=1024,
-    codebook_pictures=100,
-    epochs=1,
-    queries_per_epoch=16,
-    pool=60,
-    negatives=2,
-    batch=2,
-    lr=1e-5,
-    train_size=160,
-    whitening_pictures=50,
-    whitening_features=200,
-    seeds=(0, 1, 2),
-    noises=("motion_blur", "jpeg"),
-)
-_REAL = LocalSettings(
-    backbone="lite0-",
-    dim=96,
-    size=640,
-    scales=(1.414, 1.0, 0.707, 0.5, 0.353),
-    count=800,
-    precision="float32",
-    words=8192,
-    codebook_pictures=600,
-    epochs=1,
-    queries_per_epoch=150,
-    pool=400,
-    negatives=3,
-    batch=5,
-    lr=1e-5,
-    train_size=384,
-    whitening_pictures=400,
-    whitening_features=300,
-    seeds=(0, 1, 2),
-    noises=KNOWN,
-)
-_PAPER = LocalSettings(
-    backbone="resnet50-",
-    dim=128,
-    size=1024,
-    scales=(2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25),
-    count=1000,
-    precision="float32",
-    words=65536,
-    codebook_pictures=20000,
-    epochs=20,
-    queries_per_epoch=2000,
-    pool=20000,
-    negatives=5,
-    batch=5,
-    lr=1e-6,
-    train_size=1024,
-    whitening_pictures=5000,
-    whitening_features=1000,
-    seeds=(0, 1, 2),
-    noises=KNOWN,
-)
 
 PROFILES = {
     profile.name: profile
@@ -159,8 +78,8 @@ PROFILES = {
             size=128,
             scales=(1.0,),
             shrinkage=0.9,
-            local=_SMOKE,
-            variants=_SMOKE,
+            local=recipes.SMOKE,
+            variants=recipes.SMOKE,
             tuned=TunedSettings(
                 train=("papertown",),
                 size=64,
@@ -174,6 +93,7 @@ PROFILES = {
                 variant_size=96,
                 variant_noises=("jpeg", "fog"),
             ),
+            searches=recipes.FEW,
             noises=("gaussian", "motion_blur", "fog"),
             severities=(5,),
             samples=500,
@@ -193,8 +113,8 @@ PROFILES = {
             size=320,
             scales=(1.0,),
             shrinkage=0.9,
-            local=_MINI,
-            variants=replace(_MINI, size=192, scales=(1.0,), count=100, words=512, noises=()),
+            local=recipes.MINI,
+            variants=replace(recipes.MINI, size=192, scales=(1.0,), count=100, words=512, noises=()),
             tuned=TunedSettings(
                 train=("papertown",),
                 size=128,
@@ -208,6 +128,7 @@ PROFILES = {
                 variant_size=192,
                 variant_noises=("gaussian", "motion_blur", "jpeg", "low_light", "defocus", "contrast"),
             ),
+            searches=recipes.HUNDREDS,
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -227,9 +148,9 @@ PROFILES = {
             size=640,
             scales=(1.0,),
             shrinkage=0.9,
-            local=_REAL,
+            local=recipes.REAL,
             variants=replace(
-                _REAL,
+                recipes.REAL,
                 size=512,
                 train_size=256,
                 count=600,
@@ -251,6 +172,7 @@ PROFILES = {
                 variant_size=320,
                 variant_noises=NOISES,
             ),
+            searches=recipes.HUNDREDS,
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -270,8 +192,8 @@ PROFILES = {
             size=1024,
             scales=_THREE_SCALES,
             shrinkage=0.9,
-            local=_PAPER,
-            variants=_PAPER,
+            local=recipes.PAPER,
+            variants=recipes.PAPER,
             tuned=TunedSettings(
                 train=("gldv2",),
                 size=512,
@@ -287,6 +209,7 @@ PROFILES = {
                 precision="bf16",
                 class_start="random",
             ),
+            searches=recipes.THOUSANDS,
             noises=NOISES,
             severities=(1, 2, 3, 4, 5),
             samples=10_000,

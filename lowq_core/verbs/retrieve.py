@@ -1,4 +1,4 @@
-"""Verbs that work on pictures: `evaluate`, `extract`, `find`."""
+"""Verbs that work on pictures and their descriptors: `evaluate`, `extract`, `find`, `rerank`."""
 
 from __future__ import annotations
 
@@ -138,4 +138,29 @@ class Find:
         found = find(self.query, self.images, self.method, self.k, self.bbx, pipeline)
         for rank, (name, score) in enumerate(found, 1):
             print(f"{rank:4d}  {score:.4f}  {name}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Rank anybody's descriptors by GSS, diffusion, query expansion and the like."""
+
+    database: Positional[Path]
+    """.npy with a row a picture (N x D), or .mat with X (D x N) and, for the queries, Q (D x nq)."""
+    queries: Positional[Path | None] = None
+    """.npy with a row a query, or .mat with Q (default: Q of the database's .mat)."""
+    method: str = "gss"
+    """exact, aqe, alphaqe, dqe, dba, dfs, dfst, fsr, dfs-fsr, ime or gss."""
+    options: tuple[str, ...] = ()
+    """Options of the method as name=value, such as k=5 epochs=100."""
+    k: int | None = None
+    """How many to return for each query (default: the whole database)."""
+    out: Path = Path("ranking.npz")
+    """.npz (ids, scores), .npy (ids) or .csv."""
+
+    def run(self) -> int:
+        from lowq_core.methods.arrays import rerank, write_ranking
+
+        ranking = rerank(self.database, self.queries, self.method, self.options, self.k)
+        print(write_ranking(ranking, self.out))
         return 0

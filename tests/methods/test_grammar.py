@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lowq_core.degrade import HELD_OUT, KNOWN, NOISES
 from lowq_core.errors import LowqError
-from lowq_core.methods.grammar import EMBEDDINGS, TUNED, WHITENINGS, LocalMethod, Method, Tuned, parse_method
+from lowq_core.methods.grammar import parse_method
 from lowq_core.methods.noises import parse_degrade
+from lowq_core.methods.parts import EMBEDDINGS, TUNED, WHITENINGS, LocalMethod, Method, Tuned
 from lowq_core.training.adapnet import ROWS
 
 
@@ -125,3 +126,17 @@ def test_every_training_has_a_row_and_a_checkpoint_none(tmp_path: Path) -> None:
         parse_method(f"{file}+adapnet")
     with pytest.raises(LowqError, match="two parts of the kind training, qcb and ngb"):
         parse_method("gem+qcb+ngb")
+
+
+def test_searches_and_augmentation() -> None:
+    assert parse_method("gss") == Method(search="gss")
+    assert parse_method("rmac+lw+dba+dfs-fsr").name == "rmac+lw+dba+dfs-fsr"
+    assert parse_method("adapnet+gss").name == "gem+adapnet+gss"
+    assert parse_method("how+hqe") == LocalMethod(expanded=True)
+    assert parse_method("how+gcn+hqe").name == "how+gcn+hqe"
+    with pytest.raises(LowqError, match="two parts of the kind search, gss and dfs"):
+        parse_method("gem+gss+dfs")
+    with pytest.raises(LowqError, match="how has no part 'gss'"):
+        parse_method("how+gss")
+    with pytest.raises(LowqError, match=r"hqe is a part of how"):
+        parse_method("gem+hqe")

@@ -18,8 +18,8 @@ from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.extraction.local import LocalConfig, embed_local
 from lowq_core.methods.data import training_tuples
 from lowq_core.methods.folders import folder_pictures
-from lowq_core.methods.grammar import LocalMethod
 from lowq_core.methods.local import LocalPipeline
+from lowq_core.methods.parts import LocalMethod
 from lowq_core.methods.pipeline import Pipeline
 from lowq_core.models.how_checkpoints import load_how
 from lowq_core.reproduce.profiles import profile

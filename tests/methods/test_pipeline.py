@@ -17,10 +17,12 @@ from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.degrade import KNOWN
 from lowq_core.errors import LowqError
+from lowq_core.evaluation.protocols import evaluate
 from lowq_core.images import to_array
 from lowq_core.methods import described
 from lowq_core.methods.data import TrainingPairs, training_pairs
-from lowq_core.methods.grammar import Method, Tuned, parse_method
+from lowq_core.methods.grammar import parse_method
+from lowq_core.methods.parts import Method, Tuned
 from lowq_core.methods.pipeline import Pipeline, fit_whitening, quiet
 from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.models.backbone import backbone
@@ -29,6 +31,10 @@ from lowq_core.models.pooling import l2n
 from lowq_core.models.whitening import fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import profile
 from lowq_core.reproduce.store import Store
+from lowq_core.retrieval.augmentation import DatabaseAugmentation
+from lowq_core.retrieval.catalogue import retriever
+from lowq_core.retrieval.expansion import AverageQE
+from lowq_core.retrieval.gss.retriever import GSS
 
 GEM = Method()
 
@@ -390,6 +396,57 @@ def test_seeds_and_parts_of_the_training_pictures_give_networks_of_their_own(
     ]
     assert logs[0]["loss"] != logs[1]["loss"]
     assert len(pipeline.evaluate_seeds(GEM, (0, 1), town)) == 1
+
+
+SMALL = {
+    "dfs": {"k": 3},
+    "dqe": {"negatives": 3},
+    "dfst": {"k": 3, "truncation": 5},
+    "gss": {"epochs": 2, "k": 3},
+}
+
+
+@pytest.mark.parametrize("part", ["aqe", "dqe", "dfs", "dfst", "gss"])
+def test_a_search_ranks_as_its_retriever_does(pipeline: Pipeline, town: Benchmark, part: str) -> None:
+    small = replace(pipeline, profile=replace(pipeline.profile, searches=SMALL))
+    report = small.evaluate(parse_method(f"spoc+{part}"), town, {"jpeg": (5,)})
+    assert report.method == f"spoc+{part}"
+    assert report.configuration["search"] == {"name": part}
+    search = retriever(part, **SMALL.get(part, {})).fit(pipeline.database(Method("spoc"), town))
+    for condition, noise in (("clean", None), ("jpeg", ("jpeg", 5))):
+        ids = search.rank(pipeline.queries(Method("spoc"), town, noise)).ids
+        for level, values in evaluate(ids, town).per_query.items():
+            np.testing.assert_allclose(report.per_query[condition][str(level)], values)
+    assert len(steps(pipeline, "search")) == 1
+
+
+def test_augmentation_comes_before_the_search(pipeline: Pipeline, town: Benchmark) -> None:
+    small = replace(pipeline, profile=replace(pipeline.profile, searches={"dba": {"n": 2}, "aqe": {"n": 3}}))
+    report = small.evaluate(parse_method("gem+dba+aqe"), town)
+    database = DatabaseAugmentation(n=2).transform(pipeline.database(GEM, town))
+    ids = AverageQE(n=3).fit(database).rank(pipeline.queries(GEM, town)).ids
+    for level, values in evaluate(ids, town).per_query.items():
+        np.testing.assert_allclose(report.per_query["clean"][str(level)], values)
+    assert small.evaluate(parse_method("gem+dba"), town).method == "gem+dba"
+
+
+def test_an_untrained_graph_network_is_gss_without_epochs(pipeline: Pipeline, town: Benchmark) -> None:
+    small = replace(pipeline, profile=replace(pipeline.profile, searches={"gss-untrained": {"k": 3}}))
+    report = small.evaluate(parse_method("gem+gss-untrained"), town)
+    ids = GSS(k=3, epochs=0).fit(pipeline.database(GEM, town)).rank(pipeline.queries(GEM, town)).ids
+    for level, values in evaluate(ids, town).per_query.items():
+        np.testing.assert_allclose(report.per_query["clean"][str(level)], values)
+
+
+def test_a_search_finds_in_a_folder_too(pipeline: Pipeline, town: Benchmark) -> None:
+    pictures = database_pictures(town)
+    query = query_pictures(town)[0]
+    found = pipeline.search(parse_method("gem+aqe"), pictures, query)
+    assert sorted(index for index, _ in found) == list(range(len(pictures)))
+    ids = AverageQE().fit(pipeline.database(GEM, town)).rank(pipeline.queries(GEM, town)[:1]).ids[0]
+    assert [index for index, _ in found] == ids.tolist()
+    with pytest.raises(LowqError, match="k=50"):
+        pipeline.search(Method(search="dfs", options=(("k", 50),)), pictures, query)
 
 
 def test_queries_are_restored_and_the_database_is_not(pipeline: Pipeline, town: Benchmark) -> None:
