@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
 from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet
 from lowq_core.training.classes import TrainingClasses
-from lowq_core.training.frozen_maps import LARGEST, FrozenMaps, frozen_bytes, write_frozen_maps
+from lowq_core.training.frozen_maps import (
+    LARGEST,
+    FrozenMaps,
+    frozen_bytes,
+    write_bad_maps,
+    write_clean_maps,
+)
 
 MODEL = "model.safetensors"
 
@@ -95,15 +102,21 @@ class TunedNetworks:
         whole = training.frozen and training.precision == "float32"
         if not whole or frozen_bytes(training, count) > LARGEST:
             return None
-        crops = ("size", "noises", "severities", "seed", "epochs", "pictures_per_epoch", "frozen")
-        folder = self.store.get(
-            "frozen_maps",
-            config={"backbone": training.config.backbone} | {key: getattr(training, key) for key in crops},
-            inputs={"pictures": pictures_digest(data.pictures), "weights": self._starting_weights()},
-            code=["lowq_core.training.frozen_maps"],
-            make=lambda out: write_frozen_maps(training, data, out),
-        )
-        return FrozenMaps(folder, training, count)
+        crops = ("size", "seed", "epochs", "pictures_per_epoch", "frozen")
+        noises = ("noises", "severities")
+
+        def kept(step: str, fields: tuple[str, ...], write: Callable[..., None]) -> Path:
+            return self.store.get(
+                step,
+                config={"backbone": training.config.backbone}
+                | {key: getattr(training, key) for key in fields},
+                inputs={"pictures": pictures_digest(data.pictures), "weights": self._starting_weights()},
+                code=["lowq_core.training.frozen_maps"],
+                make=lambda out: write(training, data, out),
+            )
+
+        clean = kept("clean_maps", crops, write_clean_maps)
+        return FrozenMaps(clean, kept("bad_maps", crops + noises, write_bad_maps), training, count)
 
     def _starting_weights(self) -> str:
         weights = self.embed.weights

@@ -175,12 +175,16 @@ def fit_classifier(recipe: AdapNetRecipe) -> None:
     network = copy.deepcopy(recipe.model.network).eval()
 
     @torch.no_grad()
-    def described(index: int) -> Tensor:
-        crop = recipe.maps.plain[index] if recipe.maps else plain_crop(recipe.training, recipe.data, index)
-        return recipe.describe(network, recipe.start([crop]))[0].float()
+    def described(indices: range) -> Tensor:
+        crops = [
+            recipe.maps.plain[index] if recipe.maps else plain_crop(recipe.training, recipe.data, index)
+            for index in indices
+        ]
+        return recipe.describe(network, recipe.start(crops)).float()
 
-    with in_parallel(described, range(len(recipe.data.pictures))) as results:
-        vectors = torch.stack(list(results))
+    count, step = len(recipe.data.pictures), recipe.training.group
+    with in_parallel(described, [range(i, min(i + step, count)) for i in range(0, count, step)]) as results:
+        vectors = torch.cat(list(results))
     labels = torch.from_numpy(recipe.data.labels).to(vectors.device)
     with torch.no_grad():
         sums = torch.zeros_like(head.weight).index_add_(0, labels, l2n(vectors))

@@ -6,8 +6,10 @@ loss, or in what comes after those stages, start from the same maps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +23,9 @@ from lowq_core.training.adapnet_settings import AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.paired import PairedCrops, PairItem, Pixels
 
+T = TypeVar("T")
 Map = NDArray[np.float32]
+PLAIN, CLEAN, BAD = "plain.npy", "clean.npy", "bad.npy"
 LARGEST = 2 << 30
 """Bytes of maps that are worth keeping; beyond that a training computes them as it goes."""
 
@@ -31,17 +35,19 @@ class FrozenMaps:
 
     Attributes:
         plain: (N, C, h, w) float32, of every picture's undegraded crop, which classifiers start from.
-        pairs: (M, 2, C, h, w) float32, of every item of every epoch: degraded, clean.
+        clean, bad: (M, C, h, w) float32, of every item of every epoch.
     """
 
-    def __init__(self, folder: Path, training: AdapNetTraining, count: int) -> None:
-        self.plain: Map = np.load(folder / "plain.npy", mmap_mode="r")
-        self.pairs: Map = np.load(folder / "pairs.npy", mmap_mode="r")
+    def __init__(self, of_clean: Path, of_bad: Path, training: AdapNetTraining, count: int) -> None:
+        self.plain, self.clean, self.bad = (
+            np.load(file, mmap_mode="r") for file in (of_clean / PLAIN, of_clean / CLEAN, of_bad / BAD)
+        )
         self._rows = {item: row for row, item in enumerate(_items(training, count))}
 
-    def __getitem__(self, item: PairItem) -> Map:
-        """(2, C, h, w): degraded, clean."""
-        return self.pairs[self._rows[item]]
+    def __getitem__(self, item: PairItem) -> tuple[Map, Map]:
+        """(C, h, w) each: degraded, clean."""
+        row = self._rows[item]
+        return self.bad[row], self.clean[row]
 
 
 def epoch_items(training: AdapNetTraining, count: int, epoch: int) -> list[PairItem]:
@@ -65,31 +71,51 @@ def frozen_bytes(training: AdapNetTraining, count: int) -> int:
     return crops * trunk.start(torch.zeros(1, 3, training.size, training.size), training.frozen).nbytes
 
 
-def write_frozen_maps(training: AdapNetTraining, data: TrainingClasses, out: Path) -> None:
-    """Compute the maps of `training` on `data` and write them into the folder `out`, for `FrozenMaps`.
+def write_clean_maps(training: AdapNetTraining, data: TrainingClasses, out: Path) -> None:
+    """Write the maps of all undegraded crops of `training` on `data` into the folder `out`; noises do not count.
 
     Raises:
         LowqError: a picture that cannot be read, more frozen stages than the trunk has.
     """
-    trunk = backbone(training.config.backbone, training.weights)
-    if training.frozen > len(trunk.stages()):
-        raise LowqError(
-            f"frozen={training.frozen}: {trunk.name} has {len(trunk.stages())} stages; freeze fewer"
-        )
-    start = FirstStages(trunk, training.frozen)
+    start = _first_stages(training)
+    crops = replace(training.crops, noises=())
 
     def of_picture(index: int) -> Map:
         return start(plain_crop(training, data, index))
 
     def of_item(item: PairItem) -> Map:
-        pair = training.crops(data.pictures[item.picture], item.seed)
-        return np.stack([start(pair.bad), start(pair.clean)])
+        return start(crops(data.pictures[item.picture], item.seed).clean)
 
-    count = len(data.pictures)
-    with in_parallel(of_picture, range(count)) as maps:
-        np.save(out / "plain.npy", np.stack(list(maps)))
-    with in_parallel(of_item, _items(training, count)) as maps:
-        np.save(out / "pairs.npy", np.stack(list(maps)))
+    _write(out / PLAIN, of_picture, range(len(data.pictures)))
+    _write(out / CLEAN, of_item, _items(training, len(data.pictures)))
+
+
+def write_bad_maps(training: AdapNetTraining, data: TrainingClasses, out: Path) -> None:
+    """Write the maps of all degraded crops of `training` on `data` into the folder `out`.
+
+    Raises:
+        LowqError: as `write_clean_maps`.
+    """
+    start = _first_stages(training)
+
+    def of_item(item: PairItem) -> Map:
+        return start(training.crops(data.pictures[item.picture], item.seed).bad)
+
+    _write(out / BAD, of_item, _items(training, len(data.pictures)))
+
+
+def _first_stages(training: AdapNetTraining) -> FirstStages:
+    trunk = backbone(training.config.backbone, training.weights)
+    if training.frozen > len(trunk.stages()):
+        raise LowqError(
+            f"frozen={training.frozen}: {trunk.name} has {len(trunk.stages())} stages; freeze fewer"
+        )
+    return FirstStages(trunk, training.frozen)
+
+
+def _write(file: Path, map_of: Callable[[T], Map], items: Sequence[T]) -> None:
+    with in_parallel(map_of, items) as maps:
+        np.save(file, np.stack(list(maps)))
 
 
 def _items(training: AdapNetTraining, count: int) -> Sequence[PairItem]:

@@ -24,7 +24,13 @@ from lowq_core.training.adapnet_recipe import AdapNetRecipe, Loaded, fit_classif
 from lowq_core.training.adapnet_settings import MARGINS
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.folder import RunFolder
-from lowq_core.training.frozen_maps import FrozenMaps, frozen_bytes, plain_crop, write_frozen_maps
+from lowq_core.training.frozen_maps import (
+    FrozenMaps,
+    frozen_bytes,
+    plain_crop,
+    write_bad_maps,
+    write_clean_maps,
+)
 from lowq_core.training.tuples import TrainingTuples
 
 LITTLE = AdapNetConfig(branches=2)
@@ -243,14 +249,18 @@ def test_a_real_network_from_end_to_end(places: TrainingClasses, tmp_path: Path)
     assert found.qcb.gamma.abs().max() > 0
 
 
+def frozen_maps(told: AdapNetTraining, places: TrainingClasses, folder: Path) -> FrozenMaps:
+    write_clean_maps(told, places, folder)
+    write_bad_maps(told, places, folder)
+    return FrozenMaps(folder, folder, told, len(places.pictures))
+
+
 @pytest.mark.parametrize("name", ["adapnet", "distilled", "finetuned"])
 def test_frozen_maps_change_nothing_but_the_time(places: TrainingClasses, tmp_path: Path, name: str) -> None:
     """Where the frozen stages have been run before, every loss is what it is without, up to rounding."""
     told = row(name, training(config=AdapNetConfig("lite0", branches=2), pictures_per_epoch=8, frozen=6))
-    write_frozen_maps(told, places, tmp_path)
-    maps = FrozenMaps(tmp_path, told, 20)
-    files = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("plain", "pairs")]
-    assert sum(array.nbytes for array in files) == frozen_bytes(told, 20)
+    maps = frozen_maps(told, places, tmp_path)
+    assert sum(array.nbytes for array in (maps.plain, maps.clean, maps.bad)) == frozen_bytes(told, 20)
     losses = []
     for given, out in ((None, "without"), (maps, "with")):
         train_adapnet(told, places, tmp_path / out, maps=given)
@@ -262,17 +272,16 @@ def test_frozen_maps_change_nothing_but_the_time(places: TrainingClasses, tmp_pa
 
 def test_frozen_maps_know_their_items(places: TrainingClasses, tmp_path: Path) -> None:
     told = training(config=AdapNetConfig("lite0", branches=1), pictures_per_epoch=3, epochs=1, frozen=1)
-    write_frozen_maps(told, places, tmp_path)
-    maps = FrozenMaps(tmp_path, told, 20)
+    maps = frozen_maps(told, places, tmp_path)
     assert maps.plain.shape[0] == 20
     recipe = AdapNetRecipe(told, places, adapnet(told.config))
     with torch.no_grad():
         for item in recipe.epoch(0):
             loaded = recipe.load(item)
             wanted = recipe.start([loaded.bad, loaded.clean]).numpy()
-            np.testing.assert_allclose(maps[item], wanted, atol=1e-4)
+            np.testing.assert_allclose(np.stack(maps[item]), wanted, atol=1e-4)
     with pytest.raises(LowqError, match="lite0 has 9 stages"):
-        write_frozen_maps(dataclasses.replace(told, frozen=10), places, tmp_path)
+        write_bad_maps(dataclasses.replace(told, frozen=10), places, tmp_path)
 
 
 def test_bad_input(little: None, places: TrainingClasses, tmp_path: Path) -> None:
