@@ -33,6 +33,7 @@ class Profile:
         tuned: what is particular to training a trunk for bad pictures.
         searches: options of searches that differ from the papers', by the search's name, see
             `lowq_core.retrieval.catalogue`; `candidates` is how many of a plain ranking geometry looks at.
+        grids: options of searches that are tried on `validation`, by the search's name.
         noises, severities: degradations of the queries that are averaged, in the order of the tables.
         samples: resamples of a bootstrap interval.
         seeds: one training run each.
@@ -55,6 +56,7 @@ class Profile:
     variants: LocalSettings
     tuned: TunedSettings
     searches: dict[str, dict[str, Any]]
+    grids: dict[str, dict[str, tuple[Any, ...]]]
     noises: tuple[str, ...]
     severities: tuple[int, ...]
     samples: int
@@ -94,6 +96,7 @@ PROFILES = {
                 variant_noises=("jpeg", "fog"),
             ),
             searches=recipes.FEW,
+            grids=recipes.FEW_GRIDS,
             noises=("gaussian", "motion_blur", "fog"),
             severities=(5,),
             samples=500,
@@ -129,6 +132,7 @@ PROFILES = {
                 variant_noises=("gaussian", "motion_blur", "jpeg", "low_light", "defocus", "contrast"),
             ),
             searches=recipes.HUNDREDS,
+            grids=recipes.GRIDS,
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -173,6 +177,7 @@ PROFILES = {
                 variant_noises=NOISES,
             ),
             searches=recipes.HUNDREDS,
+            grids=recipes.GRIDS,
             noises=NOISES,
             severities=(5,),
             samples=10_000,
@@ -210,6 +215,7 @@ PROFILES = {
                 class_start="random",
             ),
             searches=recipes.THOUSANDS,
+            grids=recipes.GRIDS,
             noises=NOISES,
             severities=(1, 2, 3, 4, 5),
             samples=10_000,

@@ -116,3 +116,30 @@ THOUSANDS: dict[str, dict[str, Any]] = {
     "gss_v": {"candidates": 100, "k": 5},
     "gss_v-sv": {"candidates": 100, "k": 5, "query_k": 10},
 }
+FEW_GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "aqe": {"n": (1, 3)},
+    "alphaqe": {"n": (1, 3)},
+    "dqe": {"n": (3,), "negatives": (20,)},
+    "dba": {"n": (1, 3)},
+    "dfs": {"k": (5, 10)},
+    "dfst": {"k": (10,), "truncation": (40,)},
+    "fsr": {"k": (10,), "rank": (20,)},
+    "dfs-fsr": {"k": (10,), "rank": (20,)},
+    "ime": {"k": (3,)},
+    "gss-untrained": {"k": (3, 5)},
+    "gss": {"k": (5,), "epochs": (2, 5)},
+}
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "aqe": {"n": (1, 3, 5, 10)},
+    "alphaqe": {"n": (3, 5, 10, 50), "alpha": (1.0, 3.0)},
+    "dqe": {"n": (1, 3, 5, 10), "negatives": (200,)},
+    "dba": {"n": (1, 3, 5, 10), "alpha": (3.0,)},
+    "dfs": {"k": (5, 10, 20, 50), "query_k": (3, 5, 10)},
+    "dfst": {"k": (5, 10, 20), "query_k": (5,), "truncation": (200,)},
+    "fsr": {"k": (5, 10, 20), "query_k": (5,)},
+    "dfs-fsr": {"k": (5, 10, 20), "query_k": (5,)},
+    "ime": {"k": (3, 5, 10)},
+    "gss-untrained": {"k": (3, 5, 10), "query_k": (3, 5, 10)},
+    "gss": {"k": (5, 10), "query_k": (5, 10), "epochs": (50, 100, 200)},
+}
+"""What is tried of a search's options on the validation sets."""
