@@ -47,9 +47,11 @@ SEARCHES = {
     "gss-untrained": "the same network as it starts",
     "gss_v": "GSS on a graph that geometric verification has checked (GSS_V)",
     "gss_v-sv": "the same, with the query's neighbours verified too (GSS_V-SV)",
-    "sv": "the first of a plain ranking re-ordered by geometric verification",
+    "sv": "the first of a plain ranking re-ordered by geometric verification of HOW's features",
+    "hesaff": "the same with hand-made features (Hessian-affine, RootSIFT)",
+    "dsm": "the same with regions of the trunk's own maps (deep spatial matching)",
 }
-VERIFIED = ("gss_v", "gss_v-sv", "sv")
+VERIFIED = ("gss_v", "gss_v-sv", "sv", "hesaff", "dsm")
 """Searches that need local features as well."""
 HOW = {"how": "HOW local descriptors searched by ASMK, trained on the profile's training pictures"}
 LOCAL_PARTS = {

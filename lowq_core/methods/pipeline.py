@@ -90,7 +90,7 @@ class Pipeline:
 
     @property
     def _searches(self) -> Searches:
-        return Searches(self.profile.searches, self.store, self.local)
+        return Searches(self.profile.searches, self.store, self.local, self.embed)
 
     @property
     def _networks(self) -> TunedNetworks:

@@ -100,6 +100,8 @@ FEW: dict[str, dict[str, Any]] = {
     "dfs-fsr": {"k": 10, "rank": 20},
     "gss": {"epochs": 5},
     "sv": {"candidates": 10},
+    "hesaff": {"candidates": 10},
+    "dsm": {"candidates": 10},
     "gss_v": {"candidates": 10, "k": 5, "epochs": 5},
     "gss_v-sv": {"candidates": 10, "k": 5, "epochs": 5},
 }
@@ -108,11 +110,15 @@ HUNDREDS: dict[str, dict[str, Any]] = {
     "dfst": {"truncation": 200},
     "gss": {"epochs": 100},
     "sv": {"candidates": 100},
+    "hesaff": {"candidates": 100},
+    "dsm": {"candidates": 100},
     "gss_v": {"candidates": 30, "k": 5, "epochs": 100},
     "gss_v-sv": {"candidates": 30, "k": 5, "epochs": 100},
 }
 THOUSANDS: dict[str, dict[str, Any]] = {
     "sv": {"candidates": 100},
+    "hesaff": {"candidates": 100},
+    "dsm": {"candidates": 100},
     "gss_v": {"candidates": 100, "k": 5},
     "gss_v-sv": {"candidates": 100, "k": 5, "query_k": 10},
 }

@@ -1,0 +1,83 @@
+"""Descriptors laid out on a plane: landmarks coloured, queries marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from lowq_core.data.benchmark import Benchmark
+from lowq_core.errors import LowqError
+from lowq_core.viz.style import GREY, house_style
+
+
+def landmarks(benchmark: Benchmark) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which landmark each database picture shows, and each query, by the ground truth.
+
+    Queries that share a positive ask for one landmark.
+
+    Returns:
+        (N,) of the pictures, -1 where a picture is positive for no query; (Q,) of the queries. Landmarks are numbered
+        from 0 in the order of their first query.
+
+    >>> from pathlib import Path
+    >>> from lowq_core.data.benchmark import Query
+    >>> none = np.array([], int)
+    >>> queries = tuple(Query("q", None, np.array(easy), none, none) for easy in ([0, 2], [3], [2]))
+    >>> of_pictures, of_queries = landmarks(Benchmark("b", tuple("abcde"), queries, Path(".")))
+    >>> of_pictures.tolist(), of_queries.tolist()
+    ([0, -1, 0, 1, -1], [0, 1, 0])
+    """
+    of_pictures = np.full(len(benchmark.images), -1)
+    of_queries = np.full(len(benchmark.queries), -1)
+    count = 0
+    for number, query in enumerate(benchmark.queries):
+        positives = np.concatenate([query.easy, query.hard]).astype(np.int64)
+        known = of_pictures[positives]
+        known = known[known >= 0]
+        landmark = int(known[0]) if known.size else count
+        count += not known.size
+        of_pictures[positives] = landmark
+        of_queries[number] = landmark
+    return of_pictures, of_queries
+
+
+def plane(
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    of_pictures: Sequence[int] | NDArray[np.int64],
+    of_queries: Sequence[int] | NDArray[np.int64],
+) -> Figure:
+    """One panel each: pictures as dots, queries as stars, both in their landmark's colour; grey without one.
+
+    Args:
+        panels: title -> places (N, 2) of the pictures, (Q, 2) of the queries.
+        of_pictures, of_queries: landmarks, see `landmarks`.
+
+    Raises:
+        LowqError: places that are not two numbers for each picture and query.
+    """
+    pictures, asked = np.asarray(of_pictures), np.asarray(of_queries)
+    with house_style():
+        figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 4.6), squeeze=False)
+        for axis, (title, (places, marked)) in zip(axes[0], panels.items(), strict=True):
+            at, stars = np.asarray(places, float), np.asarray(marked, float)
+            if at.shape != (pictures.size, 2) or stars.shape != (asked.size, 2):
+                raise LowqError(
+                    f"{title}: places {at.shape} and {stars.shape} for {pictures.size} pictures and {asked.size} "
+                    "queries; give two numbers for each"
+                )
+            shown = pictures >= 0
+            axis.scatter(*at[~shown].T, s=5, color=GREY, alpha=0.4, linewidths=0)
+            axis.scatter(*at[shown].T, s=14, c=_colours(pictures[shown]), linewidths=0)
+            axis.scatter(*stars.T, s=110, c=_colours(asked), marker="*", edgecolors="black", linewidths=0.7)
+            axis.set(title=title, xticks=[], yticks=[])
+            axis.grid(False)
+    return figure
+
+
+def _colours(of_landmarks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Colours of a wheel, neighbours in number far apart in hue."""
+    return np.asarray(plt.get_cmap("hsv")(of_landmarks * 0.381966 % 1.0))
