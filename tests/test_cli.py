@@ -14,11 +14,19 @@ import pytest
 
 from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN
-from lowq_core.methods.parts import EMBEDDINGS, LOCAL_PARTS, RESTORED, TUNED, WHITENINGS
+from lowq_core.methods.parts import (
+    AUGMENTED,
+    EMBEDDINGS,
+    LOCAL_PARTS,
+    RESTORED,
+    SEARCHES,
+    TUNED,
+    WHITENINGS,
+)
 from lowq_core.reproduce.profiles import PROFILES
 from lowq_core.reproduce.runner import Report, Run
 
-VERBS = ("reproduce", "evaluate", "extract", "find", "data", "list", "doctor")
+VERBS = ("reproduce", "evaluate", "extract", "find", "rerank", "data", "list", "doctor")
 
 
 def lowq(capsys: pytest.CaptureFixture[str], *argv: object, status: int = 0) -> list[str]:
@@ -63,7 +71,7 @@ def test_list(capsys) -> None:
     methods = names(lowq(capsys, "list", "methods"))
     assert methods == [
         *EMBEDDINGS,
-        *(f"+{name}" for name in (*TUNED, *RESTORED, *WHITENINGS)),
+        *(f"+{name}" for name in (*TUNED, *RESTORED, *WHITENINGS, *AUGMENTED, *SEARCHES)),
         "how",
         *(f"how+{name}" for name in LOCAL_PARTS),
     ]
