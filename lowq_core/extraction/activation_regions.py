@@ -108,7 +108,8 @@ class ActivationRegions:
     @property
     def described(self) -> Mapping[str, Any]:
         """The options, with the weights' digest in place of their path."""
-        return {"features": "activation_regions"} | asdict(self) | {"weights": self._loaded[1]}
+        options = asdict(self) | {"weights": self._loaded[1]}
+        return {"config": {"features": "activation_regions"} | options}
 
     @cached_property
     def _loaded(self) -> tuple[Backbone, str]:

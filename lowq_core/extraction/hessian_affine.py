@@ -65,7 +65,9 @@ class HessianAffine:
     @property
     def described(self) -> Mapping[str, Any]:
         """The options, and which version of kornia."""
-        return {"features": "hessian_affine", "kornia": _import("kornia").__version__} | asdict(self)
+        return {
+            "config": {"features": "hessian_affine", "kornia": _import("kornia").__version__} | asdict(self)
+        }
 
     @torch.inference_mode()
     def __call__(self, view: View) -> PictureFeatures:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lowq_core.errors import LowqError
-from lowq_core.extraction.batch import check_job, extract_parts, pictures_digest
 from lowq_core.extraction.config import PRECISIONS
-from lowq_core.extraction.engine import as_tensor, check_finite, device_of, in_parallel, speed_up, stamp_of
-from lowq_core.extraction.features import PartStore
-from lowq_core.extraction.local_features import KIND, LocalFeatures, PictureFeatures, write_part
-from lowq_core.images import Picture, to_array
+from lowq_core.extraction.engine import as_tensor, check_finite, device_of, speed_up, stamp_of
+from lowq_core.extraction.local_features import LocalFeatures, PictureFeatures
+from lowq_core.extraction.local_job import PART_SIZE, embed_with, extract_with
+from lowq_core.images import Picture, View, to_array
 from lowq_core.models.embedder import check_scales
 from lowq_core.models.how import HOW, SCALES
 from lowq_core.models.how_checkpoints import load_how
@@ -28,7 +28,6 @@ from lowq_core.models.weights import weights_digest
 
 __all__ = ["LocalConfig", "LocalEngine", "LocalFeatures", "PictureFeatures", "embed_local", "extract_local"]
 
-PART_SIZE = 64
 ENGINES = ("torch", "cuda")
 
 
@@ -150,28 +149,9 @@ def extract_local(
             another config, a finished part that does not match its digest, a full disk; with `strict`, a bad
             picture.
     """
-    pictures = list(pictures)
-    check_job(pictures, shard, part_size)
-    engine = local_engine_for(config)
-    described = dataclasses.asdict(config)
-    del described["model"]  # what the weights are counts, not where they lie
-    manifest = {
-        "names": [picture.name for picture in pictures],
-        "pictures": pictures_digest(pictures),
-        "part_size": part_size,
-        "dim": engine.dim,
-        "config": described,
-        "weights_digest": engine.digest,
-        "kind": KIND,
-    }
-    store = PartStore.create(Path(out), manifest)
-
-    def write(part: int, made: list[PictureFeatures | None], failed: dict[str, str]) -> None:
-        write_part(store, part, made, engine.dim, failed, shard[1])
-
-    describe = partial(_describe, engine, config.size)
-    whole = extract_parts(pictures, [store], describe, write, shard=shard, strict=strict, progress=progress)
-    return LocalFeatures.open(out) if whole else None
+    return extract_with(
+        _How.of(config), pictures, out, shard=shard, strict=strict, progress=progress, part_size=part_size
+    )
 
 
 def embed_local(pictures: Sequence[Picture], config: LocalConfig) -> LocalFeatures:
@@ -180,16 +160,35 @@ def embed_local(pictures: Sequence[Picture], config: LocalConfig) -> LocalFeatur
     Raises:
         LowqError: no pictures, no such model, a picture that cannot be read.
     """
-    engine = local_engine_for(config)
-    with in_parallel(partial(_describe, engine, config.size), pictures) as results:
-        return LocalFeatures.of([picture.name for picture in pictures], list(results))
+    return embed_with(_How.of(config), pictures)
 
 
-def _describe(engine: LocalEngine, size: int, picture: Picture) -> PictureFeatures:
-    """A picture's features in its original's pixels; LowqError where it cannot be read or one is not finite."""
-    view = picture.view(size)
-    found = engine(to_array(view.image))
-    if not all(np.isfinite(array).all() for array in found):
-        raise LowqError(f"{picture.path}: its features are not finite; check the weights or use float32")
-    origin, zoom = np.array(view.origin, np.float32), np.array(view.zoom, np.float32)
-    return found._replace(xy=origin + found.xy * zoom)
+@dataclass(frozen=True)
+class _How:
+    """The `Extractor` of a config."""
+
+    config: LocalConfig
+    engine: LocalEngine
+
+    @classmethod
+    def of(cls, config: LocalConfig) -> _How:
+        return cls(config, local_engine_for(config))
+
+    @property
+    def dim(self) -> int:
+        return self.engine.dim
+
+    @property
+    def size(self) -> int:
+        return self.config.size
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        config = dataclasses.asdict(self.config)
+        del config["model"]  # what the weights are counts, not where they lie
+        return {"config": config, "weights_digest": self.engine.digest}
+
+    def __call__(self, view: View) -> PictureFeatures:
+        found = self.engine(to_array(view.image))
+        origin, zoom = np.array(view.origin, np.float32), np.array(view.zoom, np.float32)
+        return found._replace(xy=origin + found.xy * zoom)

@@ -1,4 +1,4 @@
-"""Any extractor of local features over many pictures, to disk or in memory, as `local.extract_local` does for HOW."""
+"""Any extractor of local features over many pictures, to disk or in memory: HOW's, regions, hand-made ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Extractor(Protocol):
     Attributes:
         dim: numbers a descriptor has.
         size: longer side in pixels that pictures are brought down to.
-        described: all that decides the features, JSON-able; goes into the manifest.
+        described: all that decides the features, JSON-able, under `config` at least; becomes a part of the manifest.
     """
 
     @property
@@ -60,8 +60,8 @@ def extract_with(
         "pictures": pictures_digest(pictures),
         "part_size": part_size,
         "dim": extractor.dim,
-        "config": dict(extractor.described),
         "kind": KIND,
+        **extractor.described,
     }
     store = PartStore.create(Path(out), manifest)
 
@@ -86,5 +86,5 @@ def embed_with(extractor: Extractor, pictures: Sequence[Picture]) -> LocalFeatur
 def _describe(extractor: Extractor, picture: Picture) -> PictureFeatures:
     found = extractor(picture.view(extractor.size))
     if not all(np.isfinite(array).all() for array in found):
-        raise LowqError(f"{picture.path}: its features are not finite; check the weights")
+        raise LowqError(f"{picture.path}: its features are not finite; check the weights or use float32")
     return found

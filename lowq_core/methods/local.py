@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lowq_core.data.benchmark import Benchmark
@@ -28,6 +29,7 @@ from lowq_core.retrieval.asmk.retriever import ASMK
 from lowq_core.retrieval.hamming_expansion import HammingExpansion
 from lowq_core.training.how import HowTraining, train_how
 from lowq_core.training.how_recipe import fit_whitening
+from lowq_core.training.tuples import TrainingTuples
 
 MODEL = "model.safetensors"
 CODEBOOK = "codebook"
@@ -49,11 +51,15 @@ class LocalPipeline:
     strict: bool = False
     say: Say = to_stderr
 
+    @cached_property
+    def _data(self) -> TrainingTuples:
+        return training_tuples(self.profile)
+
     def network(self, method: LocalMethod) -> Path:
         """The file of the network, for `load_how`; trained once on the profile's training pictures."""
         if method.checkpoint is not None:
             return method.checkpoint
-        data, training = training_tuples(self.profile), self._training(method)
+        data, training = self._data, self._training(method)
 
         def make(out: Path) -> None:
             begun = time.perf_counter()
@@ -125,7 +131,7 @@ class LocalPipeline:
     def codebook(self, method: LocalMethod) -> Codebook:
         """Visual words of the training pictures' features, one scale, as HOW makes them."""
         local = self.profile.local
-        pictures = training_tuples(self.profile).pictures[: local.codebook_pictures]
+        pictures = self._data.pictures[: local.codebook_pictures]
         found = self.features(method, pictures, scales=(1.0,))
         model = file_digest(self.network(method))
 

@@ -25,6 +25,7 @@ from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.augmentation import DatabaseAugmentation
 from lowq_core.retrieval.base import Ranking, Retriever
 from lowq_core.retrieval.catalogue import RETRIEVERS, retriever
+from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.gss.retriever import GSS
 from lowq_core.retrieval.knn import nearest_neighbours, neighbours_of
 from lowq_core.retrieval.unit import UnitSearch
@@ -64,12 +65,15 @@ class Searches:
             database = DatabaseAugmentation(**self._options_of("dba")).transform(database)
         if method.search in VERIFIED:
             return self._verified(method, database, pictures)
-        search = self._kept(method.search or "exact", self._options_of(method.search, method), database)
+        if method.search is None:  # nothing is prepared, so nothing is worth keeping
+            search: Retriever = ExactSearch().fit(database)
+        else:
+            search = self._kept(method.search, self._options_of(method.search, method), database)
         return lambda queries, _: search.rank(queries)
 
     def _options_of(self, search: str | None, method: Method | None = None) -> dict[str, Any]:
         own = dict(method.options) if method is not None else {}
-        return dict(self.options.get(search or "exact", {})) | own
+        return dict(self.options.get(search or "", {})) | own
 
     def _kept(self, name: str, options: dict[str, Any], database: Descriptors) -> Retriever:
         untrained = {"epochs": 0} if name == "gss-untrained" else {}

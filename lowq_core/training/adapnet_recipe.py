@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowq_core.errors import LowqError
 from lowq_core.extraction.engine import as_tensor, in_parallel
 from lowq_core.losses.adapnet import AdapNetLoss, Pairs
 from lowq_core.losses.margin import MarginLoss
@@ -23,7 +22,7 @@ from lowq_core.models.pooling import l2n
 from lowq_core.training import ranks
 from lowq_core.training.adapnet_settings import MARGINS, AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
-from lowq_core.training.frozen_maps import FrozenMaps, epoch_items, plain_crop
+from lowq_core.training.frozen_maps import FrozenMaps, check_frozen, epoch_items, plain_crop
 from lowq_core.training.paired import PairItem
 
 LOCAL_SIDE = 3
@@ -79,12 +78,8 @@ class AdapNetRecipe:
         self.crops = training.crops
         self.model = Trained(network, _loss(training, network.trunk.channels, data.count)).to(self.device)
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if training.distil else None
-        stages = network.trunk.stages()
-        if training.frozen > len(stages):
-            raise LowqError(
-                f"frozen={training.frozen}: {network.trunk.name} has {len(stages)} stages; freeze fewer"
-            )
-        for stage in stages[: training.frozen]:
+        check_frozen(network.trunk, training.frozen)
+        for stage in network.trunk.stages()[: training.frozen]:
             stage.requires_grad_(False)
 
     def optimiser(self) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lowq_core.errors import LowqError
 from lowq_core.extraction.engine import in_parallel
 from lowq_core.extraction.stage_maps import FirstStages
-from lowq_core.models.backbone import backbone
+from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.training.adapnet_settings import AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.paired import PairedCrops, PairItem, Pixels
@@ -48,6 +48,13 @@ class FrozenMaps:
         """(C, h, w) each: degraded, clean."""
         row = self._rows[item]
         return self.bad[row], self.clean[row]
+
+
+def check_frozen(trunk: Backbone, frozen: int) -> None:
+    """LowqError where `trunk` has fewer stages than are to be frozen."""
+    count = len(trunk.stages())
+    if frozen > count:
+        raise LowqError(f"frozen={frozen}: {trunk.name} has {count} stages; freeze fewer")
 
 
 def epoch_items(training: AdapNetTraining, count: int, epoch: int) -> list[PairItem]:
@@ -106,10 +113,7 @@ def write_bad_maps(training: AdapNetTraining, data: TrainingClasses, out: Path) 
 
 def _first_stages(training: AdapNetTraining) -> FirstStages:
     trunk = backbone(training.config.backbone, training.weights)
-    if training.frozen > len(trunk.stages()):
-        raise LowqError(
-            f"frozen={training.frozen}: {trunk.name} has {len(trunk.stages())} stages; freeze fewer"
-        )
+    check_frozen(trunk, training.frozen)
     return FirstStages(trunk, training.frozen)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures
 from lowq_core.errors import LowqError
+from lowq_core.viz.plane import hues
 
 SIDE = 460
 """Pixels along each side of the plane."""
@@ -82,8 +83,7 @@ def _uri(image: Image.Image) -> str:
 
 
 def _colours(landmarks: NDArray[np.int64]) -> list[str]:
-    hues = landmarks * 0.381966 % 1.0 * 360
     return [
-        "#BBBBBB" if number < 0 else f"hsl({hue:.0f} 70% 45%)"
-        for number, hue in zip(landmarks, hues, strict=True)
+        "#BBBBBB" if number < 0 else f"hsl({360 * hue:.0f} 70% 45%)"
+        for number, hue in zip(landmarks, hues(landmarks), strict=True)
     ]

@@ -45,6 +45,15 @@ def landmarks(benchmark: Benchmark) -> tuple[NDArray[np.int64], NDArray[np.int64
     return of_pictures, of_queries
 
 
+def hues(of_landmarks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) places on the wheel of colours, 0 to 1: those of neighbouring numbers lie far apart.
+
+    >>> hues(np.array([0, 1, 2])).round(2).tolist()
+    [0.0, 0.38, 0.76]
+    """
+    return np.asarray(of_landmarks * 0.381966 % 1.0)  # the golden angle
+
+
 def plane(
     panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
     of_pictures: Sequence[int] | NDArray[np.int64],
@@ -79,5 +88,4 @@ def plane(
 
 
 def _colours(of_landmarks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Colours of a wheel, neighbours in number far apart in hue."""
-    return np.asarray(plt.get_cmap("hsv")(of_landmarks * 0.381966 % 1.0))
+    return np.asarray(plt.get_cmap("hsv")(hues(of_landmarks)))
