@@ -21,6 +21,7 @@ from lowq_core.methods.parts import (
     RESTORED,
     SEARCHES,
     TUNED,
+    VERIFIERS,
     WHITENINGS,
 )
 from lowq_core.reproduce.profiles import PROFILES
@@ -71,7 +72,7 @@ def test_list(capsys) -> None:
     methods = names(lowq(capsys, "list", "methods"))
     assert methods == [
         *EMBEDDINGS,
-        *(f"+{name}" for name in (*TUNED, *RESTORED, *WHITENINGS, *AUGMENTED, *SEARCHES)),
+        *(f"+{name}" for name in (*TUNED, *RESTORED, *WHITENINGS, *AUGMENTED, *VERIFIERS, *SEARCHES)),
         "how",
         *(f"how+{name}" for name in LOCAL_PARTS),
     ]

@@ -14,13 +14,17 @@ from lowq_core.methods.parts import (
     LOCAL_PARTS,
     RESTORED,
     SEARCHES,
+    STARTED,
     TUNED,
+    VERIFIERS,
     WHITENINGS,
     LocalMethod,
     Method,
     Tuned,
 )
 
+_AFTER = {"hqe": "expanded", "sv": "verified"}
+_SWITCHES = ("how", "asmk", "untrained", *_AFTER)
 _SMOOTHING = re.compile(r"(?P<kind>smoothing|average)(?P<kernel>\d+)(?:-(?P<mode>feature|both))?|unsmoothed")
 
 
@@ -40,7 +44,7 @@ def parse_method(text: str) -> Method | LocalMethod:
 
 
 def _global(text: str, parts: list[str]) -> Method:
-    embedding, whitening, tuned, restored, augmented, search = None, None, None, None, None, None
+    embedding, whitening, tuned, restored, augmented, verified, search = (None,) * 7
     for part in parts:
         if part in EMBEDDINGS or _looks_like_a_file(part):
             embedding = _once(text, embedding, part, "embedding")
@@ -52,6 +56,8 @@ def _global(text: str, parts: list[str]) -> Method:
             restored = _once(text, restored, part, "restoration")
         elif part in AUGMENTED:
             augmented = _once(text, augmented, part, "augmentation")
+        elif part in VERIFIERS:
+            verified = _once(text, verified, part, "verification")
         elif part in SEARCHES:
             search = _once(text, search, part, "search")
         elif part in LOCAL_PARTS or _SMOOTHING.fullmatch(part):
@@ -60,15 +66,20 @@ def _global(text: str, parts: list[str]) -> Method:
             raise LowqError(
                 f"--method {text}: there is no {part or 'empty part'!r}; join one of {', '.join(EMBEDDINGS)} "
                 f"(or a checkpoint's path) and at most one of {', '.join(TUNED)}, one of "
-                f"{', '.join(WHITENINGS)}, restored, dba and one of {', '.join(SEARCHES)} with +, or how and "
-                "its parts (see `lowq list methods`)"
+                f"{', '.join(WHITENINGS)}, restored, dba, one of {', '.join(VERIFIERS)} and one of "
+                f"{', '.join(SEARCHES)} with +, or how and its parts (see `lowq list methods`)"
             )
     if embedding is not None and embedding not in EMBEDDINGS:
         _must_exist(embedding)
         if tuned is not None:
             raise LowqError(f"--method {text}: a checkpoint is trained already; leave {tuned} out")
+    if verified is not None and search is not None and search not in STARTED:
+        raise LowqError(
+            f"--method {text}: {search} does not start from verified pictures; after {verified} comes one of "
+            f"{', '.join(STARTED)}, or none"
+        )
     trunk = Tuned(tuned) if tuned else None
-    return Method(embedding or "gem", whitening, trunk, bool(restored), bool(augmented), search)
+    return Method(embedding or "gem", whitening, trunk, bool(restored), bool(augmented), verified, search)
 
 
 def _local(text: str, parts: list[str]) -> LocalMethod:
@@ -80,23 +91,24 @@ def _local(text: str, parts: list[str]) -> LocalMethod:
             smoothing = _once(text, smoothing, part, "smoothing")
         elif _looks_like_a_file(part):
             checkpoint = _once(text, checkpoint, part, "checkpoint")
-        elif part not in ("how", "asmk", "untrained", "hqe"):
+        elif part not in _SWITCHES:
             raise LowqError(
                 f"--method {text}: how has no part {part or 'empty part'!r}; join {', '.join(LOCAL_PARTS)} "
                 f"or a checkpoint's path to it with +"
             )
-    for part in ("how", "asmk", "untrained", "hqe"):
+    after: dict[str, Any] = {field: part in parts for part, field in _AFTER.items()}
+    for part in _SWITCHES:
         if parts.count(part) > 1:
             raise LowqError(f"--method {text}: says {part} twice; say it once")
     if checkpoint is not None:
         _must_exist(checkpoint)
-        if {*parts} - {"how", "asmk", "hqe", checkpoint}:
+        if {*parts} - {"how", "asmk", *_AFTER, checkpoint}:
             raise LowqError(f"--method {text}: a checkpoint brings its own parts; leave the others out")
-        return LocalMethod(checkpoint=Path(checkpoint), expanded="hqe" in parts)
+        return LocalMethod(checkpoint=Path(checkpoint), **after)
     found = LocalMethod(
         context=CONTEXTS[context] if context else "none",
         seed=None if "untrained" in parts else 0,
-        expanded="hqe" in parts,
+        **after,
         **_smoothing(smoothing) if smoothing else {},
     )
     if found.kernel % 2 == 0:

@@ -13,6 +13,7 @@ from lowq_core.methods.parts import (
     RESTORED,
     SEARCHES,
     TUNED,
+    VERIFIERS,
     WHITENINGS,
 )
 
@@ -28,7 +29,7 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     if kind == "methods":
         whitenings = [(f"+{name}", what) for name, what in WHITENINGS.items()]
         tuned = [(f"+{name}", what) for name, what in (TUNED | RESTORED).items()]
-        searches = [(f"+{name}", what) for name, what in (AUGMENTED | SEARCHES).items()]
+        searches = [(f"+{name}", what) for name, what in (AUGMENTED | VERIFIERS | SEARCHES).items()]
         local = [(f"how+{name}", what) for name, what in LOCAL_PARTS.items()]
         return [*EMBEDDINGS.items(), *tuned, *whitenings, *searches, *HOW.items(), *local]
     if kind == "degradations":

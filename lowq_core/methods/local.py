@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,9 @@ from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.retriever import ASMK
+from lowq_core.retrieval.base import Ranking
 from lowq_core.retrieval.hamming_expansion import HammingExpansion
+from lowq_core.retrieval.verification.rerank import Verification
 from lowq_core.training.how import HowTraining, train_how
 from lowq_core.training.how_recipe import fit_whitening
 from lowq_core.training.tuples import TrainingTuples
@@ -163,12 +165,30 @@ class LocalPipeline:
         index = self.index(method, pictures)
         return HammingExpansion(index=index) if method.expanded else index
 
+    def rank(
+        self, method: LocalMethod, pictures: Sequence[Picture]
+    ) -> Callable[[Sequence[Picture]], Ranking]:
+        """How queries rank the database of `pictures`; a query that cannot be read is an error."""
+        index = self.retriever(method, pictures)
+        verifier = Verification().fit(self.features(method, pictures)) if method.verified else None
+
+        def rank(queries: Sequence[Picture]) -> Ranking:
+            asked = self.features(method, queries, strict=True)
+            found = index.rank(asked)
+            return (
+                verifier.rerank(found, asked, self.profile.searches["sv"]["candidates"])
+                if verifier
+                else found
+            )
+
+        return rank
+
     def search(
         self, method: LocalMethod, pictures: Sequence[Picture], query: Picture
     ) -> list[tuple[int, float]]:
         """(index, score) of those of `pictures` that can be read, the most similar to `query` first."""
         bad = self.features(method, pictures).failed
-        ranking = self.retriever(method, pictures).rank(self.features(method, [query], strict=True))
+        ranking = self.rank(method, pictures)([query])
         ranked = zip(ranking.ids[0].tolist(), ranking.scores[0].tolist(), strict=True)
         return [(index, score) for index, score in ranked if pictures[index].name not in bad]
 
@@ -176,11 +196,11 @@ class LocalPipeline:
         self, method: LocalMethod, benchmark: Benchmark, noises: Mapping[str, Sequence[int]] | None = None
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises`, as `Pipeline.evaluate` gives them."""
-        search = self.retriever(method, database_pictures(benchmark))
+        rank = self.rank(method, database_pictures(benchmark))
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
-            ranks = search.rank(self.features(method, query_pictures(benchmark, noise), strict=True)).ids
-            return {str(level): values for level, values in evaluate(ranks, benchmark).per_query.items()}
+            found = evaluate(rank(query_pictures(benchmark, noise)).ids, benchmark).per_query
+            return {str(level): values for level, values in found.items()}
 
         names = tuple(query.image for query in benchmark.queries)
         configuration = {
@@ -188,6 +208,7 @@ class LocalPipeline:
             "seed": method.seed,
             "asmk": dict(method.asmk),
             "expanded": method.expanded,
+            "verified": method.verified,
             "profile": self.profile.name,
             "train": self.profile.train,
             "local": asdict(self.profile.local),

@@ -47,12 +47,15 @@ SEARCHES = {
     "gss-untrained": "the same network as it starts",
     "gss_v": "GSS on a graph that geometric verification has checked (GSS_V)",
     "gss_v-sv": "the same, with the query's neighbours verified too (GSS_V-SV)",
-    "sv": "the first of a plain ranking re-ordered by geometric verification of HOW's features",
+}
+VERIFIERS = {
+    "sv": "the first of a plain ranking re-ordered by geometric verification of HOW's features; a search after it "
+    "starts from those that agree most",
     "hesaff": "the same with hand-made features (Hessian-affine, RootSIFT)",
     "dsm": "the same with regions of the trunk's own maps (deep spatial matching)",
 }
-VERIFIED = ("gss_v", "gss_v-sv", "sv", "hesaff", "dsm")
-"""Searches that need local features as well."""
+STARTED = ("aqe", "alphaqe", "dfs", "dfst", "fsr", "dfs-fsr", "gss", "gss-untrained")
+"""Searches that can start from verified pictures."""
 HOW = {"how": "HOW local descriptors searched by ASMK, trained on the profile's training pictures"}
 LOCAL_PARTS = {
     "asmk": "the aggregated selective match kernel, which always searches: may be left out",
@@ -64,6 +67,7 @@ LOCAL_PARTS = {
     "unsmoothed": "no smoothing",
     "untrained": "trunk as ImageNet made it, the whitening alone fitted",
     "hqe": "Hamming query expansion after a first search",
+    "sv": "the first of the ranking re-ordered by geometric verification of the same features",
 }
 CONTEXTS: dict[str, Context] = {
     "gcn": "gcn",
@@ -100,8 +104,9 @@ class Method:
         tuned: how the trunk is trained; None leaves it as ImageNet made it.
         restored: whether queries are restored first.
         augmented: whether the database is augmented.
-        search: a key of `SEARCHES`, or None for the plain inner product.
-        options: of the search, that differ from the profile's.
+        verified: a key of `VERIFIERS`: geometry re-orders the first of a plain ranking; None trusts the descriptors.
+        search: a key of `SEARCHES`, or None for the plain inner product; with `verified` a key of `STARTED`.
+        options: of the search (or, without one, of the verification), that differ from the profile's.
     """
 
     embedding: str = "gem"
@@ -109,6 +114,7 @@ class Method:
     tuned: Tuned | None = None
     restored: bool = False
     augmented: bool = False
+    verified: str | None = None
     search: str | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -121,6 +127,7 @@ class Method:
             self.whitening,
             "restored" if self.restored else None,
             "dba" if self.augmented else None,
+            self.verified,
             self.search,
         )
         return "+".join(part for part in parts if part)
@@ -146,6 +153,7 @@ class LocalMethod:
         checkpoint: a network that is trained already, ours or a published one; the other fields do not count then.
         asmk: options of `ASMK` that differ from the paper's.
         expanded: whether queries are expanded after a first search (Hamming query expansion).
+        verified: whether geometry re-orders the first of the ranking.
 
     >>> LocalMethod(context="gcn", smoothing="learnable").name
     'how+gcn+smoothing3'
@@ -159,12 +167,14 @@ class LocalMethod:
     checkpoint: Path | None = None
     asmk: tuple[tuple[str, Any], ...] = ()
     expanded: bool = False
+    verified: bool = False
 
     @property
     def name(self) -> str:
         """The short name, as typed; seeds and options of ASMK share one."""
+        after = ["hqe"] * self.expanded + ["sv"] * self.verified
         if self.checkpoint is not None:
-            return f"how+{self.checkpoint}" + "+hqe" * self.expanded
+            return "+".join(["how", str(self.checkpoint), *after])
         parts = ["how", *(key for key, context in CONTEXTS.items() if context == self.context)]
         if self.smoothing == "none":
             parts.append("unsmoothed")
@@ -172,7 +182,7 @@ class LocalMethod:
             parts.append(f"smoothing{self.kernel}" + (f"-{self.mode}" if self.mode != "spatial" else ""))
         elif self.kernel != 3:
             parts.append(f"average{self.kernel}")
-        return "+".join(parts + ["untrained"] * (self.seed is None) + ["hqe"] * self.expanded)
+        return "+".join(parts + ["untrained"] * (self.seed is None) + after)
 
     @property
     def trained(self) -> bool:

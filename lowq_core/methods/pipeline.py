@@ -197,7 +197,7 @@ class Pipeline:
         describe = self._describer(method)
         database = describe(database_pictures(benchmark), self.strict)
         rank = None
-        if method.search or method.augmented:
+        if method.search or method.verified or method.augmented:
             rank = self._searches.fitted(method, database, database_pictures(benchmark))
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
@@ -292,6 +292,7 @@ class Pipeline:
             "tuned": method.tuned and asdict(method.tuned),
             "search": method.search and {"name": method.search} | dict(method.options),
             "augmented": method.augmented,
+            "verified": method.verified,
             "noises": {name: list(levels) for name, levels in (noises or {}).items()},
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from lowq_core.extraction.local_job import Extractor, extract_with
 from lowq_core.images import Picture
 from lowq_core.methods.digests import pictures_digest
 from lowq_core.methods.local import LocalPipeline
-from lowq_core.methods.parts import VERIFIED, LocalMethod, Method
+from lowq_core.methods.parts import LocalMethod, Method
 from lowq_core.methods.say import shows_progress
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.augmentation import DatabaseAugmentation
-from lowq_core.retrieval.base import Ranking, Retriever
+from lowq_core.retrieval.base import Ranking, Retriever, Started
 from lowq_core.retrieval.catalogue import RETRIEVERS, retriever
 from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.gss.retriever import GSS
@@ -63,17 +63,19 @@ class Searches:
         """
         if method.augmented:
             database = DatabaseAugmentation(**self._options_of("dba")).transform(database)
-        if method.search in VERIFIED:
-            return self._verified(method, database, pictures)
-        if method.search is None:  # nothing is prepared, so nothing is worth keeping
-            search: Retriever = ExactSearch().fit(database)
-        else:
+        if method.search in ("gss_v", "gss_v-sv"):
+            return self._verified_graph(method, database, pictures)
+        search = None
+        if method.search is not None:
             search = self._kept(method.search, self._options_of(method.search, method), database)
-        return lambda queries, _: search.rank(queries)
+        if method.verified is not None:
+            return self._verified(method, search, database, pictures)
+        plain: Retriever = search or ExactSearch().fit(database)  # which is nothing worth keeping
+        return lambda queries, _: plain.rank(queries)
 
-    def _options_of(self, search: str | None, method: Method | None = None) -> dict[str, Any]:
+    def _options_of(self, part: str | None, method: Method | None = None) -> dict[str, Any]:
         own = dict(method.options) if method is not None else {}
-        return dict(self.options.get(search or "", {})) | own
+        return dict(self.options.get(part or "", {})) | own
 
     def _kept(self, name: str, options: dict[str, Any], database: Descriptors) -> Retriever:
         untrained = {"epochs": 0} if name == "gss-untrained" else {}
@@ -88,18 +90,29 @@ class Searches:
         )
         return kind.load(folder / SAVED)
 
-    def _verified(self, method: Method, database: Descriptors, pictures: Sequence[Picture]) -> Rank:
-        """GSS on a graph that geometry has checked, or a plain ranking whose first it re-orders."""
+    def _verified(
+        self, method: Method, search: Retriever | None, database: Descriptors, pictures: Sequence[Picture]
+    ) -> Rank:
+        """A plain ranking whose first geometry re-orders, or a search that starts from those first ones."""
+        options = self._options_of(method.verified, method if method.search is None else None)
+        top = _at_most(options["candidates"], len(database), method)
+        verifier = _verifier(method.verified).fit(self._features(method.verified, pictures, query=False))
+        plain = UnitSearch().fit(database)
+
+        def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
+            local = self._features(method.verified, shown, query=True)
+            if search is None:
+                return verifier.rerank(plain.rank(queries), local, top)
+            first = verifier.neighbours(plain.rank(queries, top).ids, top, local).ids
+            return cast(Started, search).rank(queries, neighbours=first)
+
+        return rank
+
+    def _verified_graph(self, method: Method, database: Descriptors, pictures: Sequence[Picture]) -> Rank:
+        """GSS on a graph that geometry has checked; for gss_v-sv the query's edges, too."""
         options = self._options_of(method.search, method)
         top = int(options.pop("candidates"))
-        verifier = _verifier(method.search).fit(self._features(method.search, pictures, query=False))
-
-        def local(queries: Sequence[Picture]) -> LocalFeatures:
-            return self._features(method.search, queries, query=True)
-
-        if method.search not in ("gss_v", "gss_v-sv"):
-            plain = UnitSearch().fit(database)
-            return lambda queries, shown: verifier.rerank(plain.rank(queries), local(shown), top)
+        verifier = _verifier("sv").fit(self._features("sv", pictures, query=False))
         near = nearest_neighbours(database, _at_most(top, len(database) - 1, method)).ids
         gss = GSS(**options).fit(database, neighbours=verifier.neighbours(near, options["k"]).ids)
         if method.search == "gss_v":
@@ -107,17 +120,18 @@ class Searches:
 
         def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
             found = neighbours_of(queries, database, min(top, len(database))).ids
-            return gss.rank(queries, neighbours=verifier.neighbours(found, gss.query_k, local(shown)).ids)
+            local = self._features("sv", shown, query=True)
+            return gss.rank(queries, neighbours=verifier.neighbours(found, gss.query_k, local).ids)
 
         return rank
 
-    def _features(self, search: str | None, pictures: Sequence[Picture], *, query: bool) -> LocalFeatures:
+    def _features(self, verifier: str | None, pictures: Sequence[Picture], *, query: bool) -> LocalFeatures:
         """What geometry compares: activation regions, Hessian-affine features, or HOW's."""
         embed = self.embed
         extractor: Extractor
-        if search == "dsm":
+        if verifier == "dsm":
             extractor = ActivationRegions(embed.backbone, embed.weights, embed.size, query=query)
-        elif search == "hesaff":
+        elif verifier == "hesaff":
             extractor = HessianAffine(embed.size)
         else:
             return self.local.features(LocalMethod(), pictures, strict=query or self.local.strict)
@@ -138,13 +152,13 @@ class Searches:
         return LocalFeatures.open(folder)
 
 
-def _verifier(search: str | None) -> Verifier[Any]:
-    if search == "dsm":
+def _verifier(name: str | None) -> Verifier[Any]:
+    if name == "dsm":
         return DeepSpatialMatching()
-    return Verification(threshold=5.0, ratio=0.85) if search == "hesaff" else Verification()
+    return Verification(threshold=5.0, ratio=0.85) if name == "hesaff" else Verification()
 
 
 def _at_most(candidates: int, others: int, method: Method) -> int:
     if others < 1:
         raise LowqError(f"{method.name}: needs a database of two pictures or more")
-    return min(candidates, others)
+    return min(int(candidates), others)

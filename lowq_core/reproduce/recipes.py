@@ -95,7 +95,7 @@ PAPER = LocalSettings(
 FEW: dict[str, dict[str, Any]] = {
     "dqe": {"negatives": 20},
     "dfs": {"k": 10},
-    "dfst": {"k": 10, "truncation": 40},
+    "dfst": {"k": 10, "truncation": 20},
     "fsr": {"k": 10},
     "dfs-fsr": {"k": 10, "rank": 20},
     "gss": {"epochs": 5},
@@ -128,7 +128,7 @@ FEW_GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "dqe": {"n": (3,), "negatives": (20,)},
     "dba": {"n": (1, 3)},
     "dfs": {"k": (5, 10)},
-    "dfst": {"k": (10,), "truncation": (40,)},
+    "dfst": {"k": (10,), "truncation": (20,)},
     "fsr": {"k": (10,), "rank": (20,)},
     "dfs-fsr": {"k": (10,), "rank": (20,)},
     "ime": {"k": (3,)},

@@ -41,6 +41,18 @@ class Retriever(Protocol):
     def load(cls, path: Path) -> Self: ...
 
 
+class Started(Protocol):
+    """A retriever whose queries can start from given pictures instead of those nearest by descriptor.
+
+    `neighbours`: (Q, K) int, numbers of database pictures, ranked, such as geometric verification finds; the first
+    of them count, as many as the nearest would.
+    """
+
+    def rank(
+        self, queries: ArrayLike, k: int | None = None, *, neighbours: ArrayLike | None = None
+    ) -> Ranking: ...
+
+
 class Sliced(Protocol):
     """(M, D) float32 that is read a slice of rows at a time: an array, or several parts on disk."""
 

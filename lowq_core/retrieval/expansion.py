@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import Ranking
+from lowq_core.retrieval.knn import Neighbours, given_neighbours
 from lowq_core.retrieval.saved import read_saved, write_saved
 from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, normalised
 
@@ -51,28 +52,39 @@ class AlphaQE:
         self._search = search
         return self
 
-    def expand(self, queries: ArrayLike) -> NDArray[np.float32]:
+    def expand(self, queries: ArrayLike, *, neighbours: ArrayLike | None = None) -> NDArray[np.float32]:
         """(Q, D) expanded queries, L2-normalised.
 
+        Args:
+            neighbours: (Q, K) int, pictures of the database that are added instead of the nearest, such as those
+                that geometry has verified; the first `n` count.
+
         Raises:
-            LowqError: not fitted, queries of another dimension, not finite or not normalised.
+            LowqError: not fitted, queries of another dimension, not finite or not normalised, lists that do not fit.
         """
         database = self._fitted().database
         asked = as_unit_descriptors(queries, "queries", dim=database.shape[1])
         if self.n == 0:
             return asked
         step = max(1, _NUMBERS // (self.n * asked.shape[1]))
-        return np.concatenate(
-            [self._expanded(asked[start : start + step]) for start in range(0, len(asked), step)]
-        )
+        parts = [slice(start, start + step) for start in range(0, len(asked), step)]
+        if neighbours is None:
+            return np.concatenate([self._expanded(asked[p], self._nearest(asked[p])) for p in parts])
+        near = given_neighbours(asked, database, neighbours, self.n)
+        return np.concatenate([self._expanded(asked[p], near[p]) for p in parts])
 
-    def rank(self, queries: ArrayLike, k: int | None = None) -> Ranking:
+    def rank(
+        self, queries: ArrayLike, k: int | None = None, *, neighbours: ArrayLike | None = None
+    ) -> Ranking:
         """The k best for each of (Q, D) queries, all N where k is None; scores are cosines with the expanded query.
+
+        Args:
+            neighbours: as in `expand`.
 
         Raises:
             LowqError: as for `expand`, or k outside 1..N.
         """
-        return self._fitted().rank(self.expand(queries), k)
+        return self._fitted().rank(self.expand(queries, neighbours=neighbours), k)
 
     def save(self, path: Path) -> None:
         """Write the database and options into the folder `path`."""
@@ -88,11 +100,14 @@ class AlphaQE:
         options, arrays = read_saved(path, cls.__name__)
         return cls(**options).fit(arrays["database"])
 
-    def _expanded(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        nearest = self._search.rank(queries, self.n)
-        weights = similarity_weights(nearest.scores.astype(np.float64), self.alpha)
+    def _nearest(self, queries: NDArray[np.float32]) -> Neighbours:
+        found = self._search.rank(queries, self.n)
+        return Neighbours(found.ids, found.scores)
+
+    def _expanded(self, queries: NDArray[np.float32], near: Neighbours) -> NDArray[np.float32]:
+        weights = similarity_weights(near.similarities.astype(np.float64), self.alpha)
         weights[~queries.any(axis=1)] = 0  # its neighbours mean nothing
-        added = np.einsum("qn,qnd->qd", weights, self._search.database[nearest.ids])
+        added = np.einsum("qn,qnd->qd", weights, self._search.database[near.ids])
         return normalised(queries + added)
 
     def _options(self) -> dict[str, Any]:
@@ -107,7 +122,8 @@ class AlphaQE:
 class AverageQE(AlphaQE):
     """Average query expansion (Chum et al., ICCV 2007): alpha-QE with alpha = 0.
 
-    q' = l2n(q + x_1 + ... + x_n); the original adds only geometrically verified pictures, this the n nearest.
+    q' = l2n(q + x_1 + ... + x_n); the original adds only geometrically verified pictures, this the n nearest, or
+    those that are given as `neighbours`.
 
     >>> AverageQE(n=1).fit([[0.0, 1.0], [-1.0, 0.0]]).expand([[1.0, 0.0]]).astype(float).round(3).tolist()
     [[0.707, 0.707]]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import as_descriptors, check_k
 from lowq_core.retrieval.exact import ExactSearch
+from lowq_core.retrieval.graph import check_lists
 from lowq_core.retrieval.inner_products import pair_similarities
 from lowq_core.retrieval.order import falling_bits
 
@@ -28,6 +29,9 @@ class Neighbours:
 
     ids: NDArray[np.int64]
     similarities: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice) -> Neighbours:
+        return Neighbours(self.ids[rows], self.similarities[rows])
 
 
 class NeighbourIndex:
@@ -155,6 +159,24 @@ def neighbours_of(queries: ArrayLike, database: ArrayLike, k: int, *, search: Se
     [[1]]
     """
     return NeighbourIndex(database, search).of(queries, k)
+
+
+def given_neighbours(
+    queries: NDArray[np.float32], database: NDArray[np.float32], lists: ArrayLike, k: int
+) -> Neighbours:
+    """The first k of each query's ranked `lists` of database rows, (Q, K) int, with their similarities.
+
+    Raises:
+        LowqError: lists that do not fit, or are shorter than k.
+
+    >>> given_neighbours(np.float32([[0, 1]]), np.float32([[1, 0], [0, 2]]), [[1, 0]], 1).similarities.tolist()
+    [[2.0]]
+    """
+    ids = check_lists(lists, "neighbours", rows=len(queries), size=len(database))
+    if ids.shape[1] < k or (ids[:, :k] < 0).any():
+        raise LowqError(f"neighbours: a list is shorter than {k}; give {k} pictures for each query")
+    ids = ids[:, :k]
+    return Neighbours(ids, pair_similarities(queries, database, ids))
 
 
 def recall_of(

@@ -140,3 +140,17 @@ def test_searches_and_augmentation() -> None:
         parse_method("how+gss")
     with pytest.raises(LowqError, match=r"hqe is a part of how"):
         parse_method("gem+hqe")
+
+
+def test_what_geometry_verifies_and_what_starts_from_it() -> None:
+    assert parse_method("gem+sv") == Method(verified="sv")
+    assert parse_method("gem+dfs+dsm") == Method(verified="dsm", search="dfs")
+    assert parse_method("gem+dsm+dfs").name == "gem+dsm+dfs"
+    assert parse_method("how+hqe+sv") == LocalMethod(expanded=True, verified=True)
+    assert parse_method("how+hqe+sv").name == "how+hqe+sv"
+    with pytest.raises(LowqError, match="two parts of the kind verification, sv and hesaff"):
+        parse_method("gem+sv+hesaff")
+    with pytest.raises(LowqError, match="dqe does not start from verified pictures"):
+        parse_method("gem+sv+dqe")
+    with pytest.raises(LowqError, match="how has no part 'dsm'"):
+        parse_method("how+dsm")

@@ -31,14 +31,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, tiny: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> LocalPipeline:
-    """Of the smoke profile, trained on the tiny pictures as if they were Porto's."""
-    porto = tmp_path / "data" / "porto"
-    shutil.copytree(tiny / "jpg", porto / "jpg")
-    names = sorted(path.relative_to(porto / "jpg").as_posix() for path in (porto / "jpg").rglob("*.png"))
-    rows = [f"{name},{name[0]},{'test' if name == 'lone.png' else 'train'}" for name in names]
-    (porto / "labels.csv").write_text("\n".join(["image,landmark,split", *rows]) + "\n")
-    monkeypatch.setenv("LOWQ_DATA", str(tmp_path / "data"))
+def pipeline(tmp_path: Path, tiny_porto: None, said: list[str]) -> LocalPipeline:
+    """Of the smoke profile, trained on the tiny pictures."""
     smoke = profile("smoke", train=("porto",))
     local = replace(smoke.local, dim=16, size=96, words=8, count=20, queries_per_epoch=2)
     return LocalPipeline(replace(smoke, local=local), Store(tmp_path / "store"), say=said.append)

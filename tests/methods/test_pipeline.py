@@ -52,16 +52,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pipeline(
-    tmp_path: Path, tiny: Path, said: list[str], weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> Pipeline:
-    """Of the smoke profile, trained on the tiny pictures as if they were Porto's."""
-    porto = tmp_path / "data" / "porto"
-    shutil.copytree(tiny / "jpg", porto / "jpg")
-    names = sorted(path.relative_to(porto / "jpg").as_posix() for path in (porto / "jpg").rglob("*.png"))
-    rows = [f"{name},{name[0]},{'test' if name == 'lone.png' else 'train'}" for name in names]
-    (porto / "labels.csv").write_text("\n".join(["image,landmark,split", *rows]) + "\n")
-    monkeypatch.setenv("LOWQ_DATA", str(tmp_path / "data"))
+def pipeline(tmp_path: Path, tiny_porto: None, said: list[str], weights: Path) -> Pipeline:
+    """Of the smoke profile, trained on the tiny pictures."""
     chosen = Pipeline.for_profile(
         "smoke",
         store=Store(tmp_path / "store"),

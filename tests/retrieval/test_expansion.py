@@ -51,6 +51,26 @@ def test_queries_expand_by_the_formula(seed: int, rows: int, dim: int, n: int, a
     )
 
 
+def test_given_pictures_are_added_instead_of_the_nearest() -> None:
+    database, queries = unit(0, 30, 8), unit(1, 4, 8)
+    lists = np.random.default_rng(2).permuted(np.tile(np.arange(30), (4, 1)), axis=1)[:, :5]
+    search = AlphaQE(n=3, alpha=2.0).fit(database)
+    wanted = [expanded(q, database[some[:3]], 3, 2.0) for q, some in zip(queries, lists, strict=True)]
+    np.testing.assert_allclose(search.expand(queries, neighbours=lists), wanted, atol=1e-5)
+    nearest = ExactSearch().fit(database).rank(queries, 3).ids
+    found = search.rank(queries, neighbours=nearest)
+    np.testing.assert_array_equal(found.ids, search.rank(queries).ids)
+    for wrong, message in (
+        (lists[:, :2], "shorter than 3"),
+        (lists[:2], "2 rows for 4"),
+        (lists + 30, "below 30"),
+    ):
+        with pytest.raises(LowqError, match=message):
+            search.rank(queries, neighbours=wrong)
+    with pytest.raises(LowqError, match="shorter than 3"):
+        search.rank(queries, neighbours=np.full((4, 3), -1))
+
+
 def test_none_added_is_the_plain_search() -> None:
     database, queries = unit(0, 200, 16), unit(1, 7, 16)
     plain, expanded = (

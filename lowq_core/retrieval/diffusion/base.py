@@ -14,7 +14,7 @@ from scipy import sparse
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import Ranking, check_k
 from lowq_core.retrieval.diffusion.graph import affinity, seeds, transition
-from lowq_core.retrieval.knn import NeighbourIndex, Neighbours, Search, check_search
+from lowq_core.retrieval.knn import NeighbourIndex, Neighbours, Search, check_search, given_neighbours
 from lowq_core.retrieval.order import rank_scores
 from lowq_core.retrieval.saved import read_saved, write_saved
 from lowq_core.retrieval.unit import UNREADABLE, as_unit_descriptors, zero_rows
@@ -61,19 +61,32 @@ class GraphRetriever(ABC):
         self._prepare()
         return self
 
-    def rank(self, queries: ArrayLike, k: int | None = None) -> Ranking:
+    def rank(
+        self, queries: ArrayLike, k: int | None = None, *, neighbours: ArrayLike | None = None
+    ) -> Ranking:
         """The k best for each of (Q, D) L2-normalised queries, all N where k is None; equal scores by index.
 
         A zero query reaches nothing, and finds the pictures in their order.
 
+        Args:
+            neighbours: (Q, K) int, pictures of the database that a query starts from instead of the nearest, such
+                as those that geometry has verified; the first `query_k` count.
+
         Raises:
-            LowqError: not fitted, queries of another dimension, not finite or not normalised, k outside 1..N.
+            LowqError: not fitted, queries of another dimension, not finite or not normalised, k outside 1..N, lists
+                that do not fit.
         """
-        size, dim = self._fitted().database.shape
+        index = self._fitted()
+        size, dim = index.database.shape
         asked = as_unit_descriptors(queries, "queries", dim=dim)
         k = check_k(k, size)
+        if neighbours is None:
+            near = index.of(asked, self.query_k)
+        else:
+            near = given_neighbours(asked, index.database, neighbours, self.query_k)
         step = max(1, _SCORES // size)
-        parts = [self._rank(asked[start : start + step], k) for start in range(0, len(asked), step)]
+        rows = [slice(start, start + step) for start in range(0, len(asked), step)]
+        parts = [self._rank(asked[some], near[some], k) for some in rows]
         return Ranking(
             np.concatenate([one.ids for one in parts]), np.concatenate([one.scores for one in parts])
         )
@@ -143,9 +156,8 @@ class GraphRetriever(ABC):
             raise LowqError(f"{type(self).__name__}: has no database; call fit first")
         return self._index
 
-    def _rank(self, queries: NDArray[np.float32], k: int) -> Ranking:
+    def _rank(self, queries: NDArray[np.float32], near: Neighbours, k: int) -> Ranking:
         index = self._fitted()
-        near = index.of(queries, self.query_k)
         scores = self._filtered(near.ids, seeds(near, self.gamma)).astype(np.float32)
         reached = scores > 0
         reached[:, self._zero] = False

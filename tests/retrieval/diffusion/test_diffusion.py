@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
+from lowq_core.errors import LowqError
 from lowq_core.retrieval.diffusion import subsets
+from lowq_core.retrieval.diffusion.base import GraphRetriever
 from lowq_core.retrieval.diffusion.conjugate import conjugate_gradients
 from lowq_core.retrieval.diffusion.dfs import Diffusion
 from lowq_core.retrieval.diffusion.graph import affinity, transition
@@ -17,6 +19,7 @@ from lowq_core.retrieval.diffusion.small import SmallSystems
 from lowq_core.retrieval.diffusion.subsets import nearest_sets
 from lowq_core.retrieval.diffusion.truncated import TruncatedDiffusion
 from lowq_core.retrieval.knn import nearest_neighbours
+from lowq_core.retrieval.spectral import HybridDiffusion, SpectralRanking
 
 
 def pictures(seed: int, count: int, dim: int = 16, kinds: int = 8) -> np.ndarray:
@@ -253,3 +256,25 @@ def test_small_systems_one_by_one(seed: int, size: int, members: int, count: int
             part = system[np.ix_(chosen, chosen)]
             expected = cg(part, np.eye(members)[0], rtol=1e-6, maxiter=20)[0]
             np.testing.assert_allclose(one, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("kind", [Diffusion, TruncatedDiffusion, SpectralRanking, HybridDiffusion])
+def test_a_query_starts_from_given_pictures(kind: type[GraphRetriever]) -> None:
+    database, queries = pictures(0, 60), pictures(1, 3)
+    options = {} if kind is SpectralRanking else {"iterations": 400, "tolerance": 1e-10}
+    options |= {"truncation": 60} if kind is TruncatedDiffusion else {}
+    search = kind(k=8, query_k=4, **options).fit(database)  # type: ignore[call-arg]
+    lists = np.random.default_rng(2).permuted(np.tile(np.arange(60), (3, 1)), axis=1)[:, :6]
+    found = search.rank(queries, neighbours=lists)
+    S = dense_transition(dense_affinity(database, 8, 3.0))
+    for ids, scores, query, some in zip(found.ids, found.scores, queries, lists, strict=True):
+        y, similar = np.zeros(60), database @ query
+        y[some[:4]] = np.maximum(similar[some[:4]], 0) ** 3
+        f = np.linalg.solve(np.eye(60) - 0.99 * S, y)
+        reached = scores > 0
+        if kind is SpectralRanking:
+            f = 0.01 * f
+        np.testing.assert_allclose(scores[reached], f[ids[reached]], rtol=1e-4, atol=1e-6)
+        assert reached.sum() == pytest.approx((f > 1e-9).sum(), abs=2)
+    with pytest.raises(LowqError, match="shorter than 4"):
+        search.rank(queries, neighbours=lists[:, :3])
