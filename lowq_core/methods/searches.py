@@ -24,7 +24,7 @@ from lowq_core.methods.say import shows_progress
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.augmentation import DatabaseAugmentation
 from lowq_core.retrieval.base import Ranking, Retriever, Started
-from lowq_core.retrieval.catalogue import RETRIEVERS, retriever
+from lowq_core.retrieval.catalogue import QUERY_OPTIONS, RETRIEVERS, retriever
 from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.gss.retriever import GSS
 from lowq_core.retrieval.knn import nearest_neighbours, neighbours_of
@@ -78,17 +78,22 @@ class Searches:
         return dict(self.options.get(part or "", {})) | own
 
     def _kept(self, name: str, options: dict[str, Any], database: Descriptors) -> Retriever:
-        untrained = {"epochs": 0} if name == "gss-untrained" else {}
-        name = "gss" if untrained else name
+        of_queries = {key: options[key] for key in QUERY_OPTIONS if key in options}
+        fitted = {key: value for key, value in options.items() if key not in of_queries}
+        if name == "gss-untrained":
+            name, fitted = "gss", fitted | {"epochs": 0}
         kind = RETRIEVERS[name]
         folder = self.store.get(
             "search",
-            config={"name": name, "options": options | untrained},
+            config={"name": name, "options": fitted},
             inputs={"database": hashlib.sha256(np.ascontiguousarray(database).tobytes()).hexdigest()},
             code=[kind.__module__],
-            make=lambda out: retriever(name, **options | untrained).fit(database).save(out / SAVED),
+            make=lambda out: retriever(name, **fitted).fit(database).save(out / SAVED),
         )
-        return kind.load(folder / SAVED)
+        search = kind.load(folder / SAVED)
+        for key, value in of_queries.items():
+            setattr(search, key, value)
+        return search
 
     def _verified(
         self, method: Method, search: Retriever | None, database: Descriptors, pictures: Sequence[Picture]

@@ -146,6 +146,6 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "dfs-fsr": {"k": (5, 10, 20), "query_k": (5,)},
     "ime": {"k": (3, 5, 10)},
     "gss-untrained": {"k": (3, 5, 10), "query_k": (3, 5, 10)},
-    "gss": {"k": (5, 10), "query_k": (5, 10), "epochs": (50, 100, 200)},
+    "gss": {"k": (5, 10), "query_k": (5, 10), "epochs": (100, 200)},
 }
 """What is tried of a search's options on the validation sets."""

@@ -30,6 +30,9 @@ RETRIEVERS: dict[str, type[Retriever]] = {
     "gss": GSS,
 }
 
+QUERY_OPTIONS = ("query_k",)
+"""Options that only queries mind: what is fitted is the same whatever they are."""
+
 
 def retriever(name: str, **options: Any) -> Retriever:
     """A new retriever; what `options` leave out is the paper's.

@@ -102,6 +102,17 @@ def test_graphs_are_verified_by_local_features(pipeline: Pipeline, town: Benchma
     check(pipeline.evaluate(parse_method("gem+gss_v-sv"), town), ids, town)
 
 
+def test_what_only_queries_mind_is_not_fitted_again(pipeline: Pipeline, town: Benchmark) -> None:
+    for query_k in (2, 3):
+        method = Method(search="gss", options=(("query_k", query_k),))
+        gss = GSS(k=3, query_k=query_k, epochs=1).fit(pipeline.database(Method(), town))
+        ids = gss.rank(pipeline.queries(Method(), town)).ids
+        check(pipeline.evaluate(method, town), ids, town)
+    assert len(list((pipeline.store.root / "search").glob("[!.]*"))) == 1
+    with pytest.raises(LowqError, match="k=99"):
+        pipeline.evaluate(Method(search="dfs", options=(("query_k", 99),)), town)
+
+
 def test_how_is_reordered_by_its_own_features(pipeline: Pipeline, town: Benchmark) -> None:
     method = LocalMethod(seed=None)
     features, asked = (
