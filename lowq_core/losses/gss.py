@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,14 +12,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from lowq_core.errors import LowqError
+from lowq_core.losses.gss_beta import PAIRS, check_embeddings, rectangle
 
 Precision = Literal["float32", "bf16"]
 
 BLOCK = 1024
 """Rows whose products with as many others are held at a time."""
-
-PAIRS = 1 << 24
-"""Pairs that stand for all of them where there are too many."""
 
 
 def pair_loss(similarities: Tensor, beta: float, alpha: float = 1.0) -> Tensor:
@@ -72,7 +69,7 @@ def gss_loss(
     -0.125
     """
     _check(beta, alpha, block, precision)
-    _check_embeddings(embeddings)
+    check_embeddings(embeddings)
     loss: Tensor = _AllPairs.apply(embeddings, beta, alpha, block, precision == "bf16")
     return loss
 
@@ -101,53 +98,12 @@ def sampled_gss_loss(
     -0.125
     """
     _check(beta, alpha, block, precision)
-    _check_embeddings(embeddings)
-    rows, columns = _rectangle(len(embeddings), pairs, generator)
+    check_embeddings(embeddings)
+    rows, columns = rectangle(len(embeddings), pairs, generator)
     loss: Tensor = _SomePairs.apply(
         embeddings[rows], embeddings[columns], beta, alpha, block, precision == "bf16"
     )
     return loss
-
-
-@torch.no_grad()
-def similarity_percentile(
-    embeddings: Tensor,
-    percentile: float = 98.0,
-    *,
-    exact_up_to: int = 10_000,
-    pairs: int = PAIRS,
-    seed: int = 0,
-) -> float:
-    """The percentile of all N^2 products e_i . e_j, before ReLU, (i, i) among them; as numpy interpolates it.
-
-    GSS takes the 98th of the untrained network's outputs for its beta.
-
-    Args:
-        embeddings: (N, D).
-        percentile: 0 to 100.
-        exact_up_to: N; above it `pairs` of them are drawn as in `sampled_gss_loss`. All pairs of 10,000 take 400 MB.
-
-    Raises:
-        LowqError: embeddings that are not (N, D) of a float type, a percentile outside 0 to 100.
-
-    >>> similarity_percentile(torch.eye(2), 50.0)
-    0.5
-    """
-    check_percentile(percentile)
-    _check_embeddings(embeddings)
-    left = right = embeddings
-    if len(embeddings) > exact_up_to:
-        generator = torch.Generator().manual_seed(seed)
-        rows, columns = _rectangle(len(embeddings), pairs, generator)
-        left, right = embeddings[rows], embeddings[columns]
-    products = torch.empty(len(left), len(right), dtype=embeddings.dtype)
-    torch.mm(left, right.t(), out=products)
-    values = products.view(-1).numpy()
-    place = percentile / 100 * (values.size - 1)
-    below, above = math.floor(place), math.ceil(place)
-    values.partition(sorted({below, above}))
-    low, high = np.float64(values[below]), np.float64(values[above])
-    return float(low + (high - low) * (place - below))
 
 
 class GSSLoss(nn.Module):
@@ -280,26 +236,6 @@ def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
         target.add_(torch.mm(left, right))
 
 
-def _rectangle(size: int, pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows and columns, each drawn evenly without repetition, that have about so many pairs."""
-    if pairs < 1:
-        raise LowqError(f"pairs={pairs}: draw at least 1")
-    rows = min(size, math.isqrt(pairs))
-    columns = min(size, pairs // rows)
-    return torch.randperm(size, generator=generator)[:rows], torch.randperm(size, generator=generator)[
-        :columns
-    ]
-
-
-def check_percentile(percentile: float) -> None:
-    """LowqError where it is not from 0 to 100.
-
-    >>> check_percentile(98)
-    """
-    if not 0 <= percentile <= 100:
-        raise LowqError(f"percentile={percentile}: choose one from 0 to 100, such as 98")
-
-
 def check_precision(precision: str) -> None:
     """LowqError where it is not one of `Precision`.
 
@@ -317,14 +253,3 @@ def _check(beta: float, alpha: float, block: int, precision: str) -> None:
     if block < 1:
         raise LowqError(f"GSS loss: block={block}; take at least 1 row at a time")
     check_precision(precision)
-
-
-def _check_embeddings(embeddings: Tensor) -> None:
-    if (
-        embeddings.ndim != 2
-        or embeddings.numel() == 0
-        or embeddings.dtype not in (torch.float32, torch.float64)
-    ):
-        raise LowqError(
-            f"GSS loss: embeddings {tuple(embeddings.shape)} {embeddings.dtype}; give (N, D), float32 or float64"
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -18,9 +17,9 @@ from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.evaluation.protocols import evaluate, evaluate_scores
 from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
-from lowq_core.methods.data import RENDERED, TrainingPairs, training_pairs
-from lowq_core.methods.described import Described, Descriptors, undamaged
-from lowq_core.methods.digests import array_digest, file_digest, pictures_digest, stamp
+from lowq_core.methods.data import RENDERED
+from lowq_core.methods.described import Described, Descriptors
+from lowq_core.methods.digests import array_digest, pictures_digest, stamp
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.parts import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
@@ -28,14 +27,14 @@ from lowq_core.methods.say import Say, to_stderr
 from lowq_core.methods.say import quiet as quiet
 from lowq_core.methods.searches import Searches
 from lowq_core.methods.tuned import TunedNetworks
+from lowq_core.methods.whitenings import Whitenings
 from lowq_core.models.checkpoints import load_checkpoint
-from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
+from lowq_core.models.whitening import Whitening
 from lowq_core.reproduce.profiles import Profile, profile
 from lowq_core.reproduce.store import Store
 
 Describe = Callable[[Sequence[Picture], bool], Descriptors]
 """(pictures, strict) -> (N, D) descriptors."""
-WHITENING = "whitening.safetensors"
 
 
 @dataclass(frozen=True)
@@ -128,34 +127,10 @@ class Pipeline:
 
     def whitening(self, method: Method) -> Whitening:
         """The whitening of `method`, fitted once on the profile's training pictures and then kept."""
-        pairs = training_pairs(self.profile)
         config, head = self._embed_config(method)
-
-        def fit(out: Path) -> None:
-            start = time.perf_counter()
-            self.say(
-                f"fitting {method.whitening} on {len(pairs.pictures)} pictures of {', '.join(self.profile.train)}"
-            )
-            describe = self._describer(replace(method, whitening=None))
-            found = describe(pairs.pictures, self.strict)
-            fit_whitening(str(method.whitening), found, pairs, self.profile.shrinkage).save(out / WHITENING)
-            self.say(f"fitted in {time.perf_counter() - start:.0f} s; it is kept in the store")
-
-        folder = self.store.get(
-            "whitening",
-            config={
-                "kind": method.whitening,
-                "head": head,
-                "embed": asdict(config)
-                | {"weights": file_digest(Path(config.weights)) if config.weights else None},
-                "shrinkage": self.profile.shrinkage,
-                "pairs": [array_digest(pairs.queries), array_digest(pairs.positives)],
-            },
-            inputs={"pictures": pictures_digest(pairs.pictures)},
-            code=["lowq_core.models.whitening", "lowq_core.extraction.extract"],
-            make=fit,
-        )
-        return undamaged(folder, lambda: Whitening.load(folder / WHITENING))
+        plain = self._describer(replace(method, whitening=None))
+        whitenings = Whitenings(self.profile, self.store, self.say)
+        return whitenings.fitted(str(method.whitening), config, head, lambda some: plain(some, self.strict))
 
     def digest(self, benchmark: Benchmark) -> str:
         """What the numbers on `benchmark` stand on: a digest of its pictures, boxes and ground truth."""
@@ -313,15 +288,3 @@ def _published(checkpoint: Path, size: int, modified: int) -> tuple[str, str]:
     """Architecture and pooling of a checkpoint, read again when the file changes."""
     found = load_checkpoint(checkpoint)
     return found.architecture, found.pooling
-
-
-def fit_whitening(kind: str, found: Descriptors, pairs: TrainingPairs, shrinkage: float) -> Whitening:
-    """The whitening called `kind`, fitted on descriptors (N, D); pictures that could not be read are left out."""
-    read = np.asarray(found.any(axis=1))
-    if kind == "pcaw":
-        return fit_pca_whitening(found[read], shrinkage=shrinkage)
-    number = np.cumsum(read) - 1  # of each picture among those that were read
-    both = read[pairs.queries] & read[pairs.positives]
-    return fit_lw(
-        found[read], number[pairs.queries[both]], number[pairs.positives[both]], shrinkage=shrinkage
-    )

@@ -25,7 +25,7 @@ SMOKE = LocalSettings(
     train_size=96,
     whitening_pictures=8,
     whitening_features=100,
-    seeds=(0, 1),
+    seeds=(0,),
     noises=("jpeg",),
 )
 MINI = LocalSettings(

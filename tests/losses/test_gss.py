@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
-from lowq_core.losses.gss import GSSLoss, gss_loss, pair_loss, sampled_gss_loss, similarity_percentile
+from lowq_core.losses.gss import GSSLoss, gss_loss, pair_loss, sampled_gss_loss
+from lowq_core.losses.gss_beta import similarity_percentile
 
 
 def unit(seed: int, N: int, D: int, shift: float = 0.3) -> torch.Tensor:

@@ -23,7 +23,8 @@ from lowq_core.methods import described
 from lowq_core.methods.data import TrainingPairs, training_pairs
 from lowq_core.methods.grammar import parse_method
 from lowq_core.methods.parts import Method, Tuned
-from lowq_core.methods.pipeline import Pipeline, fit_whitening, quiet
+from lowq_core.methods.pipeline import Pipeline, quiet
+from lowq_core.methods.whitenings import fit_whitening
 from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.models.backbone import backbone
 from lowq_core.models.checkpoints import load_checkpoint

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lowq_core.errors import LowqError
-from lowq_core.losses.gss import PAIRS, Precision
+from lowq_core.losses.gss import Precision
+from lowq_core.losses.gss_beta import PAIRS
 from lowq_core.models.gss import GSSNetwork, NormalisedGraph, check_network, normalised
 from lowq_core.retrieval.base import Ranking
 from lowq_core.retrieval.graph import Adjacency, check_lists, query_rows, union_graph

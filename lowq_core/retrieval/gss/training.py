@@ -12,14 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowq_core.errors import LowqError
-from lowq_core.losses.gss import (
-    PAIRS,
-    GSSLoss,
-    Precision,
-    check_percentile,
-    check_precision,
-    similarity_percentile,
-)
+from lowq_core.losses.gss import GSSLoss, Precision, check_precision
+from lowq_core.losses.gss_beta import PAIRS, check_percentile, similarity_percentile
 from lowq_core.models.gss import GSSNetwork, NormalisedGraph
 
 
