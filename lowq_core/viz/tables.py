@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,43 @@ def difference_rows(
         for row, report in reports.items()
         if row != against
     ]
+
+
+def interval_panels(
+    reports: Mapping[str, MethodReport],
+    conditions: Sequence[str],
+    levels: Sequence[str] = ("medium", "hard"),
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """What `charts.intervals` draws of them, a panel a condition and level: mAP, low and high end of each row."""
+    return {
+        f"{condition}, {level.capitalize()}": {
+            row: _with_ends(report, condition, level) for row, report in reports.items()
+        }
+        for level in levels
+        for condition in conditions
+    }
+
+
+def panel_rows(
+    panels: Mapping[str, Mapping[str, tuple[float, float, float]]], value: str = "map"
+) -> list[dict[str, Any]]:
+    """The numbers of `charts.intervals`, one dictionary a point, to be saved beside the figure.
+
+    >>> panel_rows({"clean": {"gem": (60.0, 50.0, 70.0)}})
+    [{'panel': 'clean', 'row': 'gem', 'map': 60.0, 'low': 50.0, 'high': 70.0}]
+    """
+    return [
+        {"panel": panel, "row": row, value: middle, "low": low, "high": high}
+        for panel, drawn in panels.items()
+        for row, (middle, low, high) in drawn.items()
+    ]
+
+
+def _with_ends(report: MethodReport, condition: str, level: str) -> tuple[float, float, float]:
+    found, interval = report.map(condition, level), report.interval(condition, level)
+    if found is None or interval is None:
+        return np.nan, np.nan, np.nan
+    return found, *interval
 
 
 def _with_spread(reports: Sequence[MethodReport], condition: str, level: str) -> str:
