@@ -109,9 +109,9 @@ FEW: dict[str, dict[str, Any]] = {
 HUNDREDS: dict[str, dict[str, Any]] = {
     "dfst": {"truncation": 200},
     "gss": {"epochs": 100},
-    "sv": {"candidates": 100},
-    "hesaff": {"candidates": 100},
-    "dsm": {"candidates": 100},
+    "sv": {"candidates": 50},
+    "hesaff": {"candidates": 50},
+    "dsm": {"candidates": 50},
     "gss_v": {"candidates": 30, "k": 5, "epochs": 100},
     "gss_v-sv": {"candidates": 30, "k": 5, "epochs": 100},
 }

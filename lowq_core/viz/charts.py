@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from lowq_core.viz.style import AMBER, BLUE, GREEN, ORANGE, PALETTE, house_style
 
+_TICKS = 10  # or fewer places on an axis are all named
+
 
 def intervals(
     groups: Mapping[str, Mapping[str, tuple[float, float, float]]], xlabel: str, columns: int = 3
@@ -94,7 +96,9 @@ def lines(
                 )
                 ends.append((values[-1], label, PALETTE[index % 7]))
             _name_ends(axis, x[-1], ends)
-            axis.set(title=title, xlabel=xlabel, xticks=list(x))
+            axis.set(title=title, xlabel=xlabel)
+            if len(x) <= _TICKS:
+                axis.set_xticks(list(x))
         for line in axes:
             line[0].set_ylabel(ylabel)
     return figure
