@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _growth import draw_growth
 from _harness import settings
 
 from lowq_core.files import write_text
@@ -30,6 +31,10 @@ from lowq_core.retrieval.base import LocalArrays
 DIM, CELLS, QUERIES, EACH = 128, 950, 8, 1_000
 MILLION = 1_000_000
 AT_A_TIME = 500  # pictures
+PANELS = {
+    "milliseconds a query": {"query_ms": "whole query", "words_ms": "its words", "compare_ms": "comparing"},
+    "MB": {"index_mb": "index in memory", "disk_mb": "on disk"},
+}
 LINEAR = ("build_s", "index_mb", "disk_mb", "load_s", "compare_ms")  # what grows with the database
 
 
@@ -104,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw them there (SVG or PNG)")
     options = parser.parse_args()
     words = 4_096 if options.quick else 65_536
     book = Codebook(unit_vectors(words, 1) * np.float32(0.8))
@@ -121,6 +127,8 @@ def main() -> None:
         print("".join(f"{row[name]:14,.2f}" if name != "pictures" else f"{row[name]:14,}" for name in head))
     if options.json:
         write_text(options.json, json.dumps([row | {"settings": stated} for row in rows], indent=1) + "\n")
+    if options.figure:
+        draw_growth(rows, PANELS, options.figure)
 
 
 if __name__ == "__main__":

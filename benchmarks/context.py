@@ -76,6 +76,25 @@ def smoothing_case(
     )
 
 
+@torch.inference_mode()
+def smooth(average: nn.Module, learned: nn.Module, x: Tensor) -> Tensor:
+    smoothed: Tensor = learned(x)
+    return smoothed
+
+
+def forward_case(layout: str) -> Case:
+    """Memory alone: what inference takes, the result included."""
+    memory_format = torch.channels_last if layout == "channels last" else torch.contiguous_format
+    return Case(
+        what=f"learned smoothing, spatial, kernel 7, {layout}, forward",
+        size="1024x48x64 (12 MB)",
+        peer_name="none (promised: below 36 MB)",
+        prepare=functools.partial(smoothings, 1024, 48, 64, 7, "spatial", memory_format),
+        peer=None,
+        ours=smooth,
+    )
+
+
 Picture = tuple[nn.Module, Tensor, GraphRefinement, Tensor]
 
 
@@ -133,6 +152,7 @@ def cases(quick: bool) -> list[Case]:
     cells = (96, 128)
     return [
         *found,
+        *map(forward_case, LAYOUTS),
         graph_case("resnet18", 1024, 768),
         graph_case("resnet50-", 512, 384),
         Case(

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _growth import draw_growth
 from _harness import settings
 
 from lowq_core.files import write_text
@@ -33,6 +34,10 @@ SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 QUICK = (500, 1_000, 2_000, 4_000)
 EXACT_UP_TO, PAIRS_UP_TO = 100_000, 30_000
 QUICK_LIMITS = (1_000, 1_000)
+PANELS = {
+    "seconds": {"neighbours_s": "neighbours", "graph_s": "graph", "epoch_s": "an epoch"},
+    "peak memory, MB": {"peak_mb": "all of it"},
+}
 LIMITED = {"neighbours_s": "exact_up_to", "graph_s": None, "epoch_s": "pairs_up_to", "peak_mb": "pairs_up_to"}
 
 
@@ -116,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw them there (SVG or PNG)")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     exact_up_to, pairs_up_to = QUICK_LIMITS if options.quick else (EXACT_UP_TO, PAIRS_UP_TO)
@@ -143,6 +149,8 @@ def main() -> None:
     if options.json:
         whole = [row | {"settings": stated} for row in rows] + fits
         write_text(options.json, json.dumps(whole, indent=1) + "\n")
+    if options.figure:
+        draw_growth(rows, PANELS, options.figure)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lowq_core.methods.report import LEVELS, MethodReport, gap_closed, mean_over, over_seeds, with_groups
-from lowq_core.viz.tables import difference_rows, report_table, seed_rows
+from lowq_core.viz.tables import difference_rows, interval_panels, panel_rows, report_table, seed_rows
 
 
 @pytest.fixture
@@ -95,6 +95,16 @@ def test_difference_rows_are_paired() -> None:
     same, better = difference_rows(reports, "base", ["clean"], ["hard"])
     assert same == {"row": "same", "clean H": "+0.0 (+0.0 to +0.0)"}
     assert better == {"row": "better", "clean H": "+5.0 (+5.0 to +5.0)"}
+
+
+def test_panels_have_mean_and_ends_and_are_blank_where_nothing_is_defined(report: MethodReport) -> None:
+    panels = interval_panels({"row": report}, ["clean", "jpeg"])
+    assert list(panels) == ["clean, Medium", "jpeg, Medium", "clean, Hard", "jpeg, Hard"]
+    assert panels["jpeg, Medium"]["row"] == (30.0, *(report.interval("jpeg", "medium") or ()))
+    assert np.isnan(panels["clean, Hard"]["row"]).all()
+    first = panel_rows(panels, "gain")[0]
+    assert (first["panel"], first["row"], first["gain"]) == ("clean, Medium", "row", 60.0)
+    assert len(panel_rows(panels)) == 4
 
 
 def test_groups_are_means_of_the_noises_that_are_there(report: MethodReport) -> None:
