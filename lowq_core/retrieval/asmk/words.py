@@ -1,8 +1,9 @@
 """The nearest visual words of many vectors: exact, with most of the work in one matrix product.
 
-A product of low precision scores every word by c.x - |c|^2 / 2, which is larger the nearer c is to x. Only words
-that could be among the k nearest, given a bound on its rounding errors, are scored again in float64. So the answer
-is the same whatever the precision, the block sizes or the BLAS library; what the precision decides is the time.
+A product of low precision scores every word by c.x - |c|^2 / 2, or that and a constant, which is larger the nearer
+c is to x. Only words that could be among the k nearest, given a bound on its rounding errors, are scored again in
+float64. So the answer is the same whatever the precision, the block sizes or the BLAS library; what the precision
+decides is the time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-_VECTORS = 1024  # that one thread compares at a time
-_WORDS = 1024  # with so many words; their scores should stay in a core's cache
+_VECTORS = 2048  # that one thread compares at a time
+_WORDS = 2048  # with so many words: large products make the most of matrix units
 _GROUP = 32  # words that share one maximum
 _FEW = 1 << 22  # products that are not worth more than float64
 _SAFETY = 1.01  # for the rounding of the error bounds themselves
@@ -45,7 +46,7 @@ class Product(Protocol):
         """(n, D) vectors as `scores` wants them."""
 
     def scores(self, words: slice, turned: Any, out: NDArray[Any]) -> None:
-        """The scores of words with all vectors, into `out` (k, n), as numbers of the same order."""
+        """The scores of words with all vectors, into `out` (k, n), as numbers of the same order where it matters."""
 
     def bounds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) how far off a score of a vector can be, before the scores themselves are rounded."""
@@ -67,11 +68,9 @@ class WordSearch:
         self._centroids = centroids
         doubled = centroids.astype(np.float64)
         self._halves = np.einsum("ij,ij->i", doubled, doubled) / 2
-        self._product: Product = (
-            _Float32(centroids, self._halves)
-            if precision == "float32"
-            else _BFloat16(centroids, self._halves)
-        )
+        self._products: list[Product] = [_Float32(centroids, self._halves)]
+        if precision == "bfloat16":
+            self._products.insert(0, _BFloat16(centroids, self._halves))
 
     def nearest(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.int32]:
         """(n, k) the k nearest words of (n, D) vectors, nearest first; of equally near ones the first."""
@@ -88,28 +87,41 @@ class WordSearch:
 
     def _nearest(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.int32]:
         found = np.empty((len(vectors), k), np.int32)
+        left = np.arange(len(vectors))
+        for product in self._products:
+            if left.size:
+                found[left], sound = self._by(product, vectors[left], k)
+                left = left[~sound]
+        if left.size:
+            found[left] = self._in_float64(vectors[left], k)
+        return found
+
+    def _by(
+        self, product: Product, vectors: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """(n, k) the nearest words, and False for rows where `product` cannot tell."""
+        found = np.zeros((len(vectors), k), np.int32)
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is found otherwise
-            rows, words, sound = self._candidates(vectors, k)
+            rows, words, sound = self._candidates(product, vectors, k)
         if k == 1:  # most vectors have one candidate, which is the answer
             found[rows, 0] = words
             several = (np.bincount(rows, minlength=len(vectors)) > 1)[rows]
             rows, words = rows[several], words[several]
         if rows.size:
             found[np.unique(rows)] = self._best_of(vectors, rows, words, k)
-        if not sound.all():
-            found[~sound] = self._in_float64(vectors[~sound], k)
-        return found
+        return found, sound
 
     def _candidates(
-        self, vectors: NDArray[np.float32], k: int
+        self, product: Product, vectors: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
         """Pairs of a row and a word that may be among its k nearest; and False for rows where that failed."""
-        product, size = self._product, len(self._centroids)
+        size = len(self._centroids)
         turned, bounds = product.turned(vectors), product.bounds(vectors)
         buffer = np.empty((_WORDS, len(vectors)), product.dtype)
         tops: NDArray[Any] = np.full((k, len(vectors)), product.lowest)
         fewer = int(np.clip(32 * k * _WORDS // size, 1, _WORDS // _GROUP))
         pools: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]] = []
+        sound = np.ones(len(vectors), bool)
         for start in range(0, size, _WORDS):
             scores = buffer[: min(_WORDS, size - start)]
             product.scores(slice(start, start + len(scores)), turned, scores)
@@ -120,6 +132,7 @@ class WordSearch:
             parts = min(fewer if start else len(maxima), len(maxima))
             _insert(tops, (maxima[i::parts].max(axis=0) for i in range(parts)))
             least = product.least(bounds, tops[0], tops[-1])
+            sound &= least != product.never
             group, rows = np.nonzero(maxima >= least)
             pair, place = np.nonzero(groups[group, :, rows] >= least[rows, None])
             rows, words = rows[pair], group[pair] * _GROUP + place
@@ -127,8 +140,8 @@ class WordSearch:
             words, rows = np.nonzero(scores[whole:] >= least)  # what fills no group
             pools.append((rows, words + (start + whole), scores[words + whole, rows]))
         rows, words, values = (np.concatenate(column) for column in zip(*pools, strict=True))
-        kept = values >= least[rows]
-        return rows[kept], words[kept], least != product.never
+        kept = (values >= least[rows]) & sound[rows]
+        return rows[kept], words[kept], sound
 
     def _best_of(
         self, vectors: NDArray[np.float32], rows: NDArray[np.intp], words: NDArray[np.intp], k: int
@@ -187,7 +200,11 @@ class _Float32:
 
 
 class _BFloat16:
-    """Scores as whole numbers that order like the bfloat16 numbers they were: their bits, flipped if negative."""
+    """Scores c.x + (h - |c|^2 / 2) with h the largest |c|^2 / 2, as the bits of bfloat16 numbers.
+
+    The bits of positive numbers order as the numbers do, and those of negative ones lie below. Of the nearest words
+    the score is positive unless they point away from x; where it may not be, this product cannot tell.
+    """
 
     dtype = np.dtype(np.int16)
     lowest, never = np.int16(-(2**15)), np.int16(2**15 - 1)
@@ -195,8 +212,11 @@ class _BFloat16:
     def __init__(self, centroids: NDArray[np.float32], halves: NDArray[np.float64]) -> None:
         import torch
 
-        parts, rest = [torch.from_numpy(centroids).bfloat16()], torch.from_numpy(-halves[:, None])
-        for _ in range(3):  # |c|^2 / 2 in three parts, 24 bits
+        parts, rest = (
+            [torch.from_numpy(centroids).bfloat16()],
+            torch.from_numpy(halves.max() - halves[:, None]),
+        )
+        for _ in range(3):  # the second summand in three parts, 24 bits
             parts.append(rest.bfloat16())
             rest = rest - parts[-1].double()
         self._matrix = torch.cat(parts, dim=1)
@@ -214,7 +234,6 @@ class _BFloat16:
         import torch
 
         torch.matmul(self._matrix[words], turned, out=torch.from_numpy(out).view(torch.bfloat16))
-        _flip(out)
 
     def bounds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         import torch
@@ -227,25 +246,15 @@ class _BFloat16:
     def least(
         self, bounds: NDArray[np.float64], best: NDArray[np.int16], kth: NDArray[np.int16]
     ) -> NDArray[np.int16]:
-        largest = np.maximum(np.abs(_as_float(best)), np.abs(_as_float(kth)))
-        bounds = bounds + _BFLOAT16 * (largest + 2 * bounds)  # the product itself is rounded to bfloat16
+        bounds = bounds + _BFLOAT16 * (
+            _as_float(best) + 2 * bounds
+        )  # the product itself is rounded to bfloat16
         least = (_as_float(kth) - 2 * _SAFETY * bounds).astype(np.float32)
-        bits = (least.view(np.int32) >> 16).astype(np.int16)
-        _flip(bits)
-        # one less: the lower bits of a negative number were cut off towards zero, that is upwards
-        return np.where(np.isfinite(least), bits - np.int16(1), self.never)
+        bits = (least.view(np.int32) >> 16).astype(np.int16)  # cut off towards zero, that is down
+        return np.where((kth > 0) & (least > 0) & np.isfinite(least), bits, self.never)
 
 
-def _flip(bits: NDArray[np.int16]) -> None:
-    """Between the bits of bfloat16 numbers and whole numbers of the same order, in place, either way."""
-    mask = bits >> 15
-    mask &= 0x7FFF
-    bits ^= mask
-
-
-def _as_float(ordered: NDArray[np.int16]) -> NDArray[np.float32]:
-    bits = ordered.copy()
-    _flip(bits)
+def _as_float(bits: NDArray[np.int16]) -> NDArray[np.float32]:
     return (bits.astype(np.int32) << 16).view(np.float32)
 
 
