@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from lowq_core.errors import LowqError
@@ -101,5 +102,10 @@ class Counter(Generic[T]):
         if len(parts) < 2:
             yield from map(some, parts)
             return
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts))) as pool:
+        with (
+            threadpool_limits(
+                1
+            ),  # the products are small: threads of their own would only wait for each other
+            ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts))) as pool,
+        ):
             yield from pool.map(some, parts)
