@@ -80,6 +80,7 @@ def check_percentile(percentile: float) -> None:
 
 
 def check_embeddings(embeddings: Tensor) -> None:
+    """LowqError where they are not (N, D) of float32 or float64."""
     if (
         embeddings.ndim != 2
         or embeddings.numel() == 0

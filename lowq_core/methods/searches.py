@@ -27,7 +27,7 @@ from lowq_core.retrieval.base import Ranking, Retriever, Started
 from lowq_core.retrieval.catalogue import QUERY_OPTIONS, RETRIEVERS, retriever
 from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.gss.retriever import GSS
-from lowq_core.retrieval.knn import nearest_neighbours, neighbours_of
+from lowq_core.retrieval.knn import nearest_neighbours
 from lowq_core.retrieval.unit import UnitSearch
 from lowq_core.retrieval.verification.dsm import DeepSpatialMatching
 from lowq_core.retrieval.verification.rerank import Verification
@@ -102,14 +102,23 @@ class Searches:
         options = self._options_of(method.verified, method if method.search is None else None)
         top = _at_most(options["candidates"], len(database), method)
         verifier = _verifier(method.verified).fit(self._features(method.verified, pictures, query=False))
+        if search is not None:
+            return self._from_verified(cast(Started, search), method.verified, verifier, database, top)
+        plain = UnitSearch().fit(database)
+        return lambda queries, shown: verifier.rerank(
+            plain.rank(queries), self._features(method.verified, shown, query=True), top
+        )
+
+    def _from_verified(
+        self, search: Started, name: str | None, verifier: Verifier[Any], database: Descriptors, top: int
+    ) -> Rank:
+        """`search` started from those of the `top` nearest that agree most."""
         plain = UnitSearch().fit(database)
 
         def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
-            local = self._features(method.verified, shown, query=True)
-            if search is None:
-                return verifier.rerank(plain.rank(queries), local, top)
+            local = self._features(name, shown, query=True)
             first = verifier.neighbours(plain.rank(queries, top).ids, top, local).ids
-            return cast(Started, search).rank(queries, neighbours=first)
+            return search.rank(queries, neighbours=first)
 
         return rank
 
@@ -122,13 +131,7 @@ class Searches:
         gss = GSS(**options).fit(database, neighbours=verifier.neighbours(near, options["k"]).ids)
         if method.search == "gss_v":
             return lambda queries, _: gss.rank(queries)
-
-        def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
-            found = neighbours_of(queries, database, min(top, len(database))).ids
-            local = self._features("sv", shown, query=True)
-            return gss.rank(queries, neighbours=verifier.neighbours(found, gss.query_k, local).ids)
-
-        return rank
+        return self._from_verified(gss, "sv", verifier, database, min(top, len(database)))
 
     def _features(self, verifier: str | None, pictures: Sequence[Picture], *, query: bool) -> LocalFeatures:
         """What geometry compares: activation regions, Hessian-affine features, or HOW's."""
