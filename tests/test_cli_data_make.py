@@ -79,6 +79,20 @@ def test_evaluate_on_the_files(tiny: Path, tmp_path: Path, monkeypatch: pytest.M
         assert json.loads(stored.read_text()) == json.loads(now.read_text())
 
 
+def test_evaluate_on_the_files_of_a_ground_truth_of_ones_own(tiny: Path, tmp_path: Path, capsys) -> None:
+    gnd, out = tiny / "gnd_tiny.json", tmp_path / "noisy"
+    made = ("--out", out, "--noises", "jpeg", "--severities", 5)
+    assert lowq("data", "make", f"noise-{gnd}", *made) == 0
+    stored, now = tmp_path / "stored.json", tmp_path / "now.json"
+    told = ("--images", tiny, "--profile", "smoke", "--size", 48, "--degrade", "jpeg:5", "--json")
+    for benchmark, path in ((out, stored), (gnd, now)):
+        assert lowq("evaluate", "--benchmark", benchmark, *told, path) == 0
+    assert json.loads(stored.read_text()) == json.loads(now.read_text())
+    capsys.readouterr()
+    assert lowq("evaluate", "--benchmark", out, *told[2:], now) == 2  # its pictures lie elsewhere
+    assert "point --images at its folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "why"),
     [

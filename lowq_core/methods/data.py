@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
-from lowq_core.data.datasets import get_dataset, need_root
+from lowq_core.data.datasets import DATASETS, get_dataset, need_root
 from lowq_core.data.folder import with_distractors
 from lowq_core.data.gldv2 import Reading, read_training_set
 from lowq_core.data.labels import ImageSet, read_labels, read_table
@@ -38,8 +38,9 @@ def benchmark_of(
     """The benchmark that a profile calls `name`.
 
     `papertown` and `papertown_val` are rendered at the profile's size; `<name>+distractors` adds the pictures
-    of LOWQ_DATA's folder `distractors`; the folder of a noise benchmark is the benchmark that it was made of, with
-    its files as noisy queries; anything else, a path also, is for `load_benchmark`.
+    of LOWQ_DATA's folder `distractors`; the folder of a noise benchmark is the benchmark that it was made of, by
+    name or by the ground truth that lies in the folder, with its files as noisy queries; anything else, a path
+    also, is for `load_benchmark`.
 
     Args:
         images: folder of the pictures, where the ground truth does not lie beside them.
@@ -49,8 +50,10 @@ def benchmark_of(
         LowqError: see `load_benchmark`.
     """
     if (Path(name) / MANIFEST).is_file():
-        made_of = benchmark_of(profile, read_noise_benchmark(name).name, images, distractors)
-        return with_stored_queries(made_of, name)
+        source = read_noise_benchmark(name).name
+        if source in DATASETS:
+            return with_stored_queries(benchmark_of(profile, source, images, distractors), name)
+        return with_stored_queries(load_benchmark(name, images, distractors), name)
     if name in RENDERED and images is None:
         benchmark = town(RENDERED[name], profile.town)
         return benchmark if distractors is None else with_distractors(benchmark, distractors)

@@ -9,9 +9,11 @@ from lowq_core.data import catalogue
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
 from lowq_core.data.check import Expected
+from lowq_core.data.datasets import DATASETS
 from lowq_core.data.noise_benchmark import check_noise_benchmark, conditions, make_noise_benchmark
 from lowq_core.data.noise_manifest import MANIFEST
 from lowq_core.data.pictures import query_pictures
+from lowq_core.data.revisited import write_revisited
 from lowq_core.degrade import NOISES, SEVERITIES
 from lowq_core.errors import LowqError
 from lowq_core.methods.digests import pictures_digest
@@ -32,6 +34,8 @@ def make(
 ) -> str:
     """Make the noise benchmark `name`, unless it is there; what `lowq data make` says of it.
 
+    One of a ground truth that has no name here gets a copy of it, so that its folder says what is to be found.
+
     Args:
         name: `noise-` and a benchmark's name, or the path of its ground truth.
         images: folder of the pictures, where they do not lie beside the ground truth.
@@ -40,7 +44,7 @@ def make(
         severities: 1 to 5.
 
     Raises:
-        LowqError: no such benchmark; see also `parse_noises` and `make_noise_benchmark`.
+        LowqError: no such benchmark; see also `parse_noises`, `make_noise_benchmark` and `write_revisited`.
     """
     if not name.startswith(PREFIX):
         raise LowqError(f"{name!r}: is no noise benchmark; write {PREFIX}{name or 'papertown'}")
@@ -49,6 +53,9 @@ def make(
     pictures = len(benchmark.queries) * len(conditions(benchmark, chosen, severities))
     folder = _in_store(benchmark) if out is None else out
     made = make_noise_benchmark(benchmark, folder, chosen, severities, progress=shows_progress(say, pictures))
+    truth = folder / f"gnd_{made.name}.json"
+    if made.name not in DATASETS and not truth.exists():
+        write_revisited(benchmark, truth)
     return (
         f"{folder}: {len(benchmark.queries)} queries of {made.name}, {len(made.files)} pictures, {MANIFEST}"
     )
