@@ -1,7 +1,7 @@
 """Maximally stable extremal regions (Matas et al., BMVC 2002) of many small maps at once.
 
 OpenCV's MSER is made for photos: on maps of some dozen cells a side it finds next to nothing. Here all maps lie in
-one mosaic, so one labelling a grey level serves them all. The measures are VLFeat's, as its documentation has them.
+one mosaic, so one labelling a grey level serves all of them that change there. The measures are VLFeat's, as its documentation has them.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
         np.zeros(limit, np.int64),
     )  # fmt: skip
     made, outer, cell_of = 0, np.empty(0, np.int64), np.empty(0, np.int64)
+    labels = np.zeros(mosaic.shape, np.int32)
+    label = labels.ravel()
     ends = np.append(starts, len(cells))
     for level, start, stop in zip((-levels).tolist(), ends[:-1], ends[1:], strict=True):
-        _, labels = cv2.connectedComponents(
-            (mosaic.reshape(-1, width) >= level).view(np.uint8), connectivity=4
-        )
-        label = labels.ravel()
+        # few of many maps have cells of this level; in all others no region grows, and no label is set
+        changed = np.unique(cells[start:stop] // ((height + 1) * width))
+        bright = (mosaic[changed].reshape(-1, width) >= level).view(np.uint8)
+        labels[changed] = cv2.connectedComponents(bright, connectivity=4)[1].reshape(-1, height + 1, width)
         # regions that grow at this level or begin with it
         grown, first, which = np.unique(label[cells[start:stop]], return_index=True, return_inverse=True)
         rows = made + np.arange(len(grown))
@@ -90,6 +92,7 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
         outer = np.concatenate([outer[~inside], rows])
         cell_of = np.concatenate([cell_of[~inside], cells[start + first]])
         made += len(grown)
+        labels[changed] = 0
     return _rooted(tree, made, outer, (count, height, width))
 
 
@@ -153,7 +156,7 @@ def _rooted(tree: Tree, made: int, outer: NDArray[np.int64], shape: tuple[int, i
 
 def _diversify(tree: Tree, stable: NDArray[np.bool_], change: NDArray[np.float64], diversity: float) -> None:
     """Unmark, of stable regions that nearly coincide, all but the most stable."""
-    parent = tree.parent.tolist()
+    parent, area = tree.parent.tolist(), tree.area.tolist()
     for row in np.flatnonzero(stable).tolist():
         while stable[row]:
             above = parent[row]
@@ -161,6 +164,6 @@ def _diversify(tree: Tree, stable: NDArray[np.bool_], change: NDArray[np.float64
                 above = parent[above]
             if not stable[above] or above == row:
                 break
-            if tree.area[above] - tree.area[row] >= diversity * tree.area[above]:
+            if area[above] - area[row] >= diversity * area[above]:
                 break
             stable[above if change[above] > change[row] else row] = False
