@@ -1,7 +1,8 @@
 """Maximally stable extremal regions (Matas et al., BMVC 2002) of many small maps at once.
 
 OpenCV's MSER is made for photos: on maps of some dozen cells a side it finds next to nothing. Here all maps lie in
-one mosaic, so one labelling a grey level serves all of them that change there. The measures are VLFeat's, as its documentation has them.
+one mosaic, so one labelling a grey level serves all of them that change there. The measures are VLFeat's, as its
+documentation has them.
 """
 
 from __future__ import annotations

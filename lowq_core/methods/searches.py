@@ -11,16 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowq_core.errors import LowqError
-from lowq_core.extraction.activation_regions import ActivationRegions
 from lowq_core.extraction.config import EmbedConfig
-from lowq_core.extraction.hessian_affine import HessianAffine
-from lowq_core.extraction.local_features import LocalFeatures
-from lowq_core.extraction.local_job import Extractor, extract_with
 from lowq_core.images import Picture
-from lowq_core.methods.digests import pictures_digest
+from lowq_core.methods.geometry import Geometry
 from lowq_core.methods.local import LocalPipeline
-from lowq_core.methods.parts import LocalMethod, Method
-from lowq_core.methods.say import shows_progress
+from lowq_core.methods.parts import Method
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.augmentation import DatabaseAugmentation
 from lowq_core.retrieval.base import Ranking, Retriever, Started
@@ -29,9 +24,8 @@ from lowq_core.retrieval.exact import ExactSearch
 from lowq_core.retrieval.gss.retriever import GSS
 from lowq_core.retrieval.knn import nearest_neighbours
 from lowq_core.retrieval.unit import UnitSearch
-from lowq_core.retrieval.verification.dsm import DeepSpatialMatching
-from lowq_core.retrieval.verification.rerank import Verification
-from lowq_core.retrieval.verification.verifier import Verifier
+from lowq_core.retrieval.verification.reorder import rerank_by_inliers
+from lowq_core.retrieval.verification.verified import verified_neighbours
 
 Descriptors = NDArray[np.float32]
 Rank = Callable[[Descriptors, Sequence[Picture]], Ranking]
@@ -73,6 +67,10 @@ class Searches:
         plain: Retriever = search or ExactSearch().fit(database)  # which is nothing worth keeping
         return lambda queries, _: plain.rank(queries)
 
+    @property
+    def _geometry(self) -> Geometry:
+        return Geometry(self.store, self.local, self.embed)
+
     def _options_of(self, part: str | None, method: Method | None = None) -> dict[str, Any]:
         own = dict(method.options) if method is not None else {}
         return dict(self.options.get(part or "", {})) | own
@@ -99,25 +97,30 @@ class Searches:
         self, method: Method, search: Retriever | None, database: Descriptors, pictures: Sequence[Picture]
     ) -> Rank:
         """A plain ranking whose first geometry re-orders, or a search that starts from those first ones."""
-        options = self._options_of(method.verified, method if method.search is None else None)
+        name = str(method.verified)
+        options = self._options_of(name, method if method.search is None else None)
         top = _at_most(options["candidates"], len(database), method)
-        verifier = _verifier(method.verified).fit(self._features(method.verified, pictures, query=False))
         if search is not None:
-            return self._from_verified(cast(Started, search), method.verified, verifier, database, top)
+            return self._from_verified(cast(Started, search), name, database, pictures, top)
         plain = UnitSearch().fit(database)
-        return lambda queries, shown: verifier.rerank(
-            plain.rank(queries), self._features(method.verified, shown, query=True), top
-        )
+
+        def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
+            found = plain.rank(queries)
+            return rerank_by_inliers(
+                found, self._geometry.inliers(name, pictures, found.ids[:, :top], shown), top=top
+            )
+
+        return rank
 
     def _from_verified(
-        self, search: Started, name: str | None, verifier: Verifier[Any], database: Descriptors, top: int
+        self, search: Started, name: str, database: Descriptors, pictures: Sequence[Picture], top: int
     ) -> Rank:
         """`search` started from those of the `top` nearest that agree most."""
         plain = UnitSearch().fit(database)
 
         def rank(queries: Descriptors, shown: Sequence[Picture]) -> Ranking:
-            local = self._features(name, shown, query=True)
-            first = verifier.neighbours(plain.rank(queries, top).ids, top, local).ids
+            near = plain.rank(queries, top).ids
+            first = verified_neighbours(near, self._geometry.inliers(name, pictures, near, shown), top).ids
             return search.rank(queries, neighbours=first)
 
         return rank
@@ -126,44 +129,13 @@ class Searches:
         """GSS on a graph that geometry has checked; for gss_v-sv the query's edges, too."""
         options = self._options_of(method.search, method)
         top = int(options.pop("candidates"))
-        verifier = _verifier("sv").fit(self._features("sv", pictures, query=False))
         near = nearest_neighbours(database, _at_most(top, len(database) - 1, method)).ids
-        gss = GSS(**options).fit(database, neighbours=verifier.neighbours(near, options["k"]).ids)
+        count = self._geometry.inliers("sv", pictures, near)
+        graph = verified_neighbours(near, count, options["k"], own=True).ids
+        gss = GSS(**options).fit(database, neighbours=graph)
         if method.search == "gss_v":
             return lambda queries, _: gss.rank(queries)
-        return self._from_verified(gss, "sv", verifier, database, min(top, len(database)))
-
-    def _features(self, verifier: str | None, pictures: Sequence[Picture], *, query: bool) -> LocalFeatures:
-        """What geometry compares: activation regions, Hessian-affine features, or HOW's."""
-        embed = self.embed
-        extractor: Extractor
-        if verifier == "dsm":
-            extractor = ActivationRegions(embed.backbone, embed.weights, embed.size, query=query)
-        elif verifier == "hesaff":
-            extractor = HessianAffine(embed.size)
-        else:
-            return self.local.features(LocalMethod(), pictures, strict=query or self.local.strict)
-        folder = self.store.get(
-            "regions",
-            config=dict(extractor.described),
-            inputs={"pictures": pictures_digest(pictures)},
-            code=[type(extractor).__module__, "lowq_core.extraction.local_job"],
-            make=lambda out: extract_with(
-                extractor,
-                pictures,
-                out,
-                strict=query or self.local.strict,
-                progress=shows_progress(self.local.say, len(pictures)),
-            ),
-            resume=True,
-        )
-        return LocalFeatures.open(folder)
-
-
-def _verifier(name: str | None) -> Verifier[Any]:
-    if name == "dsm":
-        return DeepSpatialMatching()
-    return Verification(threshold=5.0, ratio=0.85) if name == "hesaff" else Verification()
+        return self._from_verified(gss, "sv", database, pictures, min(top, len(database)))
 
 
 def _at_most(candidates: int, others: int, method: Method) -> int:

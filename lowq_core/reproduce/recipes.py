@@ -112,8 +112,8 @@ HUNDREDS: dict[str, dict[str, Any]] = {
     "sv": {"candidates": 50},
     "hesaff": {"candidates": 50},
     "dsm": {"candidates": 50},
-    "gss_v": {"candidates": 30, "k": 5, "epochs": 100},
-    "gss_v-sv": {"candidates": 30, "k": 5, "epochs": 100},
+    "gss_v": {"candidates": 50, "k": 5, "epochs": 100},
+    "gss_v-sv": {"candidates": 50, "k": 5, "epochs": 100},
 }
 THOUSANDS: dict[str, dict[str, Any]] = {
     "sv": {"candidates": 100},
