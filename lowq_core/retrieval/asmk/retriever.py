@@ -147,12 +147,19 @@ class ASMK:
         for block in encoder.blocks(queries, "queries"):
             entries = encoder.entries(block, self.query_assignment)
             count = len(block.offsets) - 1
-            step = min(max(1, _SUMS // len(file.cells)), -(-count // (os.cpu_count() or 1)))
+            step = min(max(1, _SUMS // len(file.cells)), count)
             starts = range(0, count, step)
+            threads = -(-(os.cpu_count() or 1) // len(starts))  # a large database is shared out by queries
 
-            def some(start: int, entries: Entries = entries, count: int = count, step: int = step) -> Ranking:
-                stop = min(start + step, count)
-                return rank_scores(scorer.scores(entries.of(start, stop), stop - start), k)
+            def some(
+                start: int,
+                entries: Entries = entries,
+                stop: int = count,
+                step: int = step,
+                threads: int = threads,
+            ) -> Ranking:
+                stop = min(start + step, stop)
+                return rank_scores(scorer.scores(entries.of(start, stop), stop - start, threads), k)
 
             parts += in_threads(some, starts)
         return Ranking(

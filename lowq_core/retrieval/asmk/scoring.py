@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.asmk.index import Entries, InvertedFile
 from lowq_core.retrieval.asmk.kernel import hamming_table, on_grid, selectivity
 
-_AT_A_TIME = 1 << 17  # comparisons: their temporary arrays should stay in a core's cache
+_AT_A_TIME = 1 << 19  # comparisons: so many that threads seldom wait for each other between calls
 _WORTH_A_CALL = 400  # comparisons that take about as long as the calls for one word
 
 
@@ -49,32 +51,56 @@ class Scorer:
         sums = file.cells.astype(np.float64) if weights is None else file.by_picture(weights)
         return cls(file, dim, alpha, threshold, weights, np.sqrt(sums))
 
-    def scores(self, queries: Entries, count: int) -> NDArray[np.float64]:
+    def scores(self, queries: Entries, count: int, threads: int = 1) -> NDArray[np.float64]:
         """(count, N) scores; `queries` holds the occupied cells of `count` pictures. 0 where nothing is shared.
 
-        count * N has to be below 2^31.
+        count * N has to be below 2^31. The words are shared out over `threads`, each with sums of its own.
         """
         order = np.argsort(queries.words, kind="stable")
         words, owners = queries.words[order], queries.pictures[order]
         codes = np.ascontiguousarray(queries.codes[order])
-        size = len(self.file.cells)
-        sums = np.zeros(count * size)
+        rows = owners * np.int32(len(self.file.cells))
+        size = count * len(self.file.cells)
+
+        def some(cells: slice) -> NDArray[np.float64]:
+            return self._sums(words[cells], rows[cells], codes[cells], size)
+
+        sums, *others = in_threads(some, self._shares(words, threads))
+        for other in others:
+            sums += other
+        weights = None if self.idf is None else self.idf[words]
+        own = np.sqrt(np.bincount(owners, weights, minlength=count))
+        norms = own[:, None] * self.norms
+        scores = sums.reshape(count, -1)
+        return np.divide(scores, norms, out=scores, where=norms > 0)
+
+    def _sums(
+        self, words: NDArray[np.int32], rows: NDArray[np.int32], codes: NDArray[Any], size: int
+    ) -> NDArray[np.float64]:
+        """(size,) what the query cells add to the score of each query, whose sums begin at `rows`, and picture."""
+        sums = np.zeros(size)
         for part in self._parts(words):
-            similar, targets = self._compare(words[part], owners[part] * size, codes[part])
+            similar, targets = self._compare(words[part], rows[part], codes[part])
             weights = (
                 None if self.idf is None else np.repeat(self.idf[words[part]], self._lengths(words[part]))
             )
             counting = np.flatnonzero(self._counts(similar))  # about half of the signs' comparisons do
             weights = None if weights is None else weights[counting]
             np.add.at(sums, targets[counting], self._weigh(similar[counting], weights))
-        weights = None if self.idf is None else self.idf[words]
-        own = np.sqrt(np.bincount(owners, weights, minlength=count))
-        norms = own[:, None] * self.norms
-        scores = sums.reshape(count, size)
-        return np.divide(scores, norms, out=scores, where=norms > 0)
+        return sums
 
     def _lengths(self, words: NDArray[np.int32]) -> NDArray[np.int64]:
         return self.file.offsets[words + 1] - self.file.offsets[words]
+
+    def _shares(self, words: NDArray[np.int32], threads: int) -> list[slice]:
+        """The query cells, sorted by word, in runs with about as many comparisons each; a word stays whole."""
+        ends = np.cumsum(self._lengths(words))
+        total = int(ends[-1]) if len(ends) else 0
+        middles = (
+            [words[np.searchsorted(ends, total * i // threads)] for i in range(1, threads)] if total else []
+        )
+        bounds = [0, *np.searchsorted(words, middles).tolist(), len(words)]
+        return [slice(start, stop) for start, stop in pairwise(bounds)]
 
     def _parts(self, words: NDArray[np.int32]) -> Iterator[slice]:
         """Runs of query cells, sorted by word, with about `_AT_A_TIME` comparisons each, at least one cell."""
