@@ -113,6 +113,22 @@ def test_what_only_queries_mind_is_not_fitted_again(pipeline: Pipeline, town: Be
         pipeline.evaluate(Method(search="dfs", options=(("query_k", 99),)), town)
 
 
+def test_pairs_are_counted_once_for_all_searches(
+    pipeline: Pipeline, town: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pipeline.evaluate(parse_method("gem+sv"), town, {"fog": (5,)})
+    kept = list((pipeline.store.root / "inliers").glob("[!.]*"))
+    assert len(kept) == 2  # clean and fog
+    monkeypatch.setattr(Verification, "verify", None)  # whoever counts again fails
+    again = pipeline.evaluate(parse_method("gem+sv"), town, {"fog": (5,)})
+    for level, values in found.per_query["fog"].items():
+        np.testing.assert_array_equal(again.per_query["fog"][level], values)
+    pipeline.evaluate(parse_method("gem+sv+aqe"), town)
+    assert list((pipeline.store.root / "inliers").glob("[!.]*")) == kept
+    with pytest.raises(TypeError):
+        pipeline.evaluate(parse_method("gem+sv"), town, {"jpeg": (5,)})
+
+
 def test_how_is_reordered_by_its_own_features(pipeline: Pipeline, town: Benchmark) -> None:
     method = LocalMethod(seed=None)
     features, asked = (
