@@ -119,6 +119,11 @@ class NoiseBenchmark:
         return {condition: tuple(found[condition]) for condition in ordered}
 
     @property
+    def own_truth(self) -> Path:
+        """Where the ground truth lies if the files bring it, as they do when it has no name in the catalogue."""
+        return self.root / f"gnd_{self.name}.json"
+
+    @property
     def conditions(self) -> tuple[tuple[str, int], ...]:
         """The noises and severities that there are, known noises first."""
         return tuple(self._by_condition)

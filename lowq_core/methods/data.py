@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
-from lowq_core.data.datasets import DATASETS, get_dataset, need_root
+from lowq_core.data.datasets import get_dataset, need_root
 from lowq_core.data.folder import with_distractors
 from lowq_core.data.gldv2 import Reading, read_training_set
 from lowq_core.data.labels import ImageSet, read_labels, read_table
@@ -50,10 +50,12 @@ def benchmark_of(
         LowqError: see `load_benchmark`.
     """
     if (Path(name) / MANIFEST).is_file():
-        source = read_noise_benchmark(name).name
-        if source in DATASETS:
-            return with_stored_queries(benchmark_of(profile, source, images, distractors), name)
-        return with_stored_queries(load_benchmark(name, images, distractors), name)
+        made = read_noise_benchmark(name)
+        if made.own_truth.is_file():
+            made_of = load_benchmark(made.own_truth, images, distractors)
+        else:
+            made_of = benchmark_of(profile, made.name, images, distractors)
+        return with_stored_queries(made_of, name)
     if name in RENDERED and images is None:
         benchmark = town(RENDERED[name], profile.town)
         return benchmark if distractors is None else with_distractors(benchmark, distractors)

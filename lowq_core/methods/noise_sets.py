@@ -53,9 +53,8 @@ def make(
     pictures = len(benchmark.queries) * len(conditions(benchmark, chosen, severities))
     folder = _in_store(benchmark) if out is None else out
     made = make_noise_benchmark(benchmark, folder, chosen, severities, progress=shows_progress(say, pictures))
-    truth = folder / f"gnd_{made.name}.json"
-    if made.name not in DATASETS and not truth.exists():
-        write_revisited(benchmark, truth)
+    if made.name not in DATASETS and not made.own_truth.exists():
+        write_revisited(benchmark, made.own_truth)
     return (
         f"{folder}: {len(benchmark.queries)} queries of {made.name}, {len(made.files)} pictures, {MANIFEST}"
     )

@@ -102,10 +102,9 @@ class Counter(Generic[T]):
         if len(parts) < 2:
             yield from map(some, parts)
             return
+        # the products are small: threads of their own would only wait for each other
         with (
-            threadpool_limits(
-                1
-            ),  # the products are small: threads of their own would only wait for each other
+            threadpool_limits(1),
             ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts))) as pool,
         ):
             yield from pool.map(some, parts)
