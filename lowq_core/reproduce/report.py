@@ -74,10 +74,10 @@ def _write_pages(folder: Path, profile: str, known: dict[Path, str]) -> None:
 
 def _index(profile: str, executed: dict[Path, str]) -> str:
     records = read_records(profile)
-    samples = profile_called(profile).samples
+    what, samples = profile_called(profile).what, profile_called(profile).samples
     parts = [
         f"# Results of the profile {profile}",
-        f"{profile_called(profile).what.capitalize()}. Numbers in percent unless a column says otherwise.",
+        f"{what[0].upper()}{what[1:]}. Numbers in percent unless a column says otherwise.",
         "## Notebooks",
         _runs(profile, executed).to_markdown(),
         "## Scorecard",
