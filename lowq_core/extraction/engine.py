@@ -100,7 +100,7 @@ def speed_up(trunk: Backbone, precision: str) -> None:
     """Fuse the layers of `trunk` in place and, with `bf16`, lower their precision."""
     trunk.body = fuse(trunk.body)
     if precision == "bf16":
-        lower(trunk.body, (pink_noise() - trunk.mean) / trunk.std)
+        lower(trunk.body, trunk.normalise(pink_noise()))
 
 
 def as_tensor(pixels: NDArray[np.uint8], device: str) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +18,14 @@ import torch
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.padding import pad_same
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lowq_core.extraction.same_padding import symmetric
+
+# oneDNN makes machine code for each layer and size of map, and keeps the latest 1,024 pieces: some twenty sizes of
+# picture. Collections have more. The setting is read once, at the first layer that runs; 8,192 take 0.2 GB.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -67,7 +73,7 @@ class FusedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.conv = conv
-        self._ordered: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
+        self._ordered: dict[tuple[torch.Size, torch.dtype], tuple[Tensor, Any]] = {}
         self._lock = threading.Lock()
         self.kind = "none"
         if activation is not None:
@@ -77,15 +83,14 @@ class FusedConv(nn.Module):
         c = self.conv
         x = x.to(c.weight.dtype)
         other = None if other is None else other.to(c.weight.dtype)
-        padding: Any = c.padding
-        if isinstance(c, Conv2dSame):
-            x, padding = pad_same(x, list(c.kernel_size), list(c.stride), list(c.dilation)), (0, 0)
         if not _has_onednn(x):
             bias = None if c.bias is None else c.bias.to(x.dtype)
-            y = F.conv2d(x, c.weight, bias, c.stride, padding, c.dilation, c.groups)
+            weight, padding = self._kernel(x.shape)
+            y = F.conv2d(x, weight, bias, c.stride, padding, c.dilation, c.groups)
             return _PLAIN[self.kind](y if other is None else y + other)
         conv = torch.ops.mkldnn._convolution_pointwise
-        common = (self._weight(x, padding), c.bias, padding, c.stride, c.dilation, c.groups)
+        weight, padding = self._ordered_kernel(x)
+        common = (weight, c.bias, padding, c.stride, c.dilation, c.groups)
         if other is None:
             return torch.as_tensor(conv(x, *common, *_ONEDNN[self.kind]))
         if x.dtype == torch.float32:
@@ -93,19 +98,26 @@ class FusedConv(nn.Module):
         # In bfloat16 the operator fails on a sum followed by ReLU where the maps' layouts differ.
         return _PLAIN[self.kind](conv(x, *common, *_ONEDNN["none"]) + other)
 
-    def _weight(self, x: Tensor, padding: Any) -> Tensor:
-        """The weights in oneDNN's order for inputs like `x`."""
-        ordered = self._ordered.get((x.shape, x.dtype))
-        if ordered is None:
+    def _kernel(self, shape: torch.Size) -> tuple[Tensor, Any]:
+        """Kernel and padding for inputs of `shape`."""
+        c = self.conv
+        return symmetric(c, shape) if isinstance(c, Conv2dSame) else (c.weight, c.padding)
+
+    def _ordered_kernel(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Kernel in oneDNN's order, and padding, for inputs like `x`."""
+        found = self._ordered.get((x.shape, x.dtype))
+        if found is None:
             c = self.conv
+            weight, padding = self._kernel(x.shape)
             ordered = torch.ops.mkldnn._reorder_convolution_weight(
-                c.weight.detach(), padding, c.stride, c.dilation, c.groups, x.shape
+                weight.detach(), padding, c.stride, c.dilation, c.groups, x.shape
             )
+            found = ordered, padding
             with self._lock:
-                self._ordered[x.shape, x.dtype] = ordered
+                self._ordered[x.shape, x.dtype] = found
                 while len(self._ordered) > self.KEPT:
                     del self._ordered[next(iter(self._ordered))]
-        return ordered
+        return found
 
 
 _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}

@@ -46,7 +46,7 @@ class FirstStages:
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = (as_tensor(pixels, "cpu") - self._trunk.mean) / self._trunk.std
+        x = self._trunk.normalise(as_tensor(pixels, "cpu"))
         found: NDArray[np.float32] = self._layers(x)[0].contiguous().numpy()
         return found
 

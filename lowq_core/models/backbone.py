@@ -97,8 +97,21 @@ class Backbone(nn.Module):
 
     def unrefined(self, x: Tensor) -> Tensor:
         """The map that `refine` gets, in the type of `x`."""
-        map_: Tensor = self.body((x - self.mean) / self.std)
+        map_: Tensor = self.body(self.normalise(x))
         return map_.to(x.dtype)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) float RGB in 0..1 -> (x - mean) / std, per channel.
+
+        >>> backbone("resnet18", weights="random").normalise(torch.full((1, 3, 1, 1), 0.485))[0, 0].item()
+        0.0
+        """
+        # Channels come last in memory, and three numbers are too short a row for the processor's vectors.
+        mean, std = (
+            v.expand(-1, -1, 1, x.shape[3]).contiguous(memory_format=torch.channels_last)
+            for v in (self.mean, self.std)
+        )
+        return (x - mean) / std
 
     def stages(self) -> list[nn.ModuleList]:
         """The layers of `body` in order, stage by stage: the stem, each block of layers, the head if there is one.
@@ -121,7 +134,7 @@ class Backbone(nn.Module):
 
         `finish` makes of it what the whole trunk makes of `x`. Networks whose first stages are alike can share it.
         """
-        map_ = (x - self.mean) / self.std
+        map_ = self.normalise(x)
         for layer in chain.from_iterable(self.stages()[:stages]):
             map_ = layer(map_)
         return map_.to(x.dtype)

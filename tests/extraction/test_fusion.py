@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -80,3 +84,16 @@ def test_orders_of_the_latest_sizes_alone_are_kept() -> None:
                 close(fused(x), conv(x).relu())
                 close(fused(x), conv(x).relu())
     assert len(fused._ordered) <= FusedConv.KEPT
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [(None, "8192"), ("7", "7")])
+def test_code_for_many_sizes_is_kept_unless_the_user_says_otherwise(chosen: str | None, kept: str) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    if chosen is not None:
+        environment[name] = chosen
+    program = f"import os, lowq_core.extraction.fusion; print(os.environ[{name!r}])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == kept
