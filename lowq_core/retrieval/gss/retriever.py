@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,7 @@ from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, zero_rows
 
 _QUERIES = 256  # at a time
 _FEW = 16  # times fewer than the database has pictures
+_SERIAL = 8  # queries; a second thread has next to nothing to do for fewer
 
 
 class GSS:
@@ -272,13 +274,25 @@ class GSS:
             seen = torch.from_numpy(self._inputs[level][rows.ids])
             return torch.addcmul(torch.bmm(weights, seen).squeeze(1), own, h)
 
-        outputs: NDArray[np.float32] = network(_tensor(asked), spread).numpy()
+        with _one_thread() if len(asked) <= _SERIAL else nullcontext():
+            outputs: NDArray[np.float32] = network(_tensor(asked), spread).numpy()
         return outputs
 
     def _fitted(self) -> tuple[NeighbourIndex, GSSNetwork]:
         if self._index is None or self.network is None or not self._inputs:
             raise LowqError("GSS: has no database; call fit first")
         return self._index, self.network
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """No threads of torch: after a step they stay awake for milliseconds, in the way of those of numpy's products."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _tensor(array: NDArray[np.float32]) -> Tensor:
