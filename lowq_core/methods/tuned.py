@@ -56,6 +56,7 @@ class TunedNetworks:
             batch=settings.batch,
             group=settings.group,
             lr=settings.lr,
+            distil=settings.distil,
             decay=settings.decay,
             size=settings.size,
             frozen=settings.frozen,

@@ -53,6 +53,9 @@ class TunedSettings:
         train: names of the training sets, whose landmarks are the classes.
         size, epochs, pictures_per_epoch, batch, group, lr, frozen, decay, precision, class_start: see
             `AdapNetTraining`.
+        distil: weight of the distance to what the untrained network says of the clean picture, in every row but
+            `distilled`, which has nothing else. 0 as published; a few landmarks alone would teach the trunk to tell
+            those few apart and to forget all others.
         seeds: one training run each.
         variant_size: longer side in pixels where many networks are compared.
         variant_noises: degradations of the queries there.
@@ -69,6 +72,7 @@ class TunedSettings:
     seeds: tuple[int, ...]
     variant_size: int
     variant_noises: tuple[str, ...]
+    distil: float = 0.0
     decay: float = 0.9
     precision: str = "float32"
     class_start: Literal["means", "random"] = "means"
