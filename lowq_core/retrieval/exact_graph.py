@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.inner_products import inner_products, norms, pair_similarities
 from lowq_core.retrieval.order import falling_bits, rank_scores
+from lowq_core.retrieval.threads import in_threads
 
 _BUFFER = 1 << 26  # scores that are held at a time
 _ROWS = (16, 1024)  # fewest and most rows at a time

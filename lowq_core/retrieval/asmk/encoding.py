@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +15,7 @@ from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.index import Entries
 from lowq_core.retrieval.asmk.kernel import binarise, normalise
 from lowq_core.retrieval.base import LocalDescriptors, as_descriptors
+from lowq_core.retrieval.threads import in_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -112,15 +111,6 @@ def checked_offsets(pictures: LocalDescriptors, what: str, dim: int) -> NDArray[
             f"they have to rise from 0 to the number of descriptors"
         )
     return offsets.astype(np.int64)
-
-
-def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`function` of each item, in order, on all processors; numpy's work runs side by side."""
-    workers = min(os.cpu_count() or 1, len(items))
-    if workers < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
 
 
 def _runs(offsets: NDArray[np.int64], size: int) -> list[slice]:

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.asmk.codebook import SEARCHES, Codebook
-from lowq_core.retrieval.asmk.encoding import Encoder, in_threads
+from lowq_core.retrieval.asmk.encoding import Encoder
 from lowq_core.retrieval.asmk.index import Entries, InvertedFile
 from lowq_core.retrieval.asmk.matching import WordMatch, Words, word_matches
 from lowq_core.retrieval.asmk.scoring import Scorer, inverse_document_frequency
 from lowq_core.retrieval.base import LocalDescriptors, Ranking, as_descriptors, check_k
 from lowq_core.retrieval.order import rank_scores
 from lowq_core.retrieval.saved import read_saved, write_saved
+from lowq_core.retrieval.threads import in_threads
 
 _SUMS = 1 << 18  # scores that one thread adds up at a time; they should stay in a core's cache
 _ARRAYS = ("offsets", "pictures", "codes", "cells")

@@ -17,9 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.asmk.index import Entries, InvertedFile
 from lowq_core.retrieval.asmk.kernel import hamming_table, on_grid, selectivity
+from lowq_core.retrieval.threads import in_threads
 
 _AT_A_TIME = 1 << 19  # comparisons: so many that threads seldom wait for each other between calls
 _WORTH_A_CALL = 400  # comparisons that take about as long as the calls for one word

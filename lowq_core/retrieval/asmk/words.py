@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from lowq_core.retrieval.threads import serial_pool
 
 _VECTORS = 2048  # that one thread compares at a time
 _WORDS = 2048  # with so many words: large products make the most of matrix units
@@ -79,10 +79,7 @@ class WordSearch:
         if len(self._centroids) < 16 * _GROUP * k or k > _WORDS // _GROUP:
             return self._in_float64(vectors, k)
         parts = [vectors[start : start + rows] for start in range(0, len(vectors), rows)]
-        with (
-            threadpool_limits(1),
-            ThreadPoolExecutor(workers) as pool,
-        ):  # one product a thread, not all for one
+        with serial_pool(workers) as pool:
             return np.concatenate(list(pool.map(lambda part: self._nearest(part, k), parts)))
 
     def _nearest(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.int32]:

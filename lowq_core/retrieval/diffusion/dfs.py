@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from lowq_core.errors import LowqError
-from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.diffusion.base import GraphRetriever
 from lowq_core.retrieval.diffusion.conjugate import conjugate_gradients
 from lowq_core.retrieval.knn import Search
+from lowq_core.retrieval.threads import in_threads
 
 _UNKNOWNS = 1 << 20  # that one thread solves for at a time; their vectors should stay near the cache
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.inner_products import pair_similarities
 from lowq_core.retrieval.knn import Neighbours
 from lowq_core.retrieval.order import falling_bits
+from lowq_core.retrieval.threads import in_threads
 
 _BUFFER = 1 << 24  # products that are held at a time
 _TURN = 16  # rows that one thread looks at

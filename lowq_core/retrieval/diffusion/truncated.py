@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from lowq_core.errors import LowqError
-from lowq_core.retrieval.asmk.encoding import in_threads
 from lowq_core.retrieval.diffusion.base import GraphRetriever
 from lowq_core.retrieval.diffusion.dfs import check_solver
 from lowq_core.retrieval.diffusion.small import SmallSystems
 from lowq_core.retrieval.diffusion.subsets import nearest_sets
 from lowq_core.retrieval.knn import NeighbourIndex, Neighbours
+from lowq_core.retrieval.threads import in_threads
 
 _UNKNOWNS = 1 << 14  # that one thread solves for at a time; they should stay in a core's cache
 _PLACES = 1 << 22  # numbers, one for each of them and each picture of the database, in memory of that thread

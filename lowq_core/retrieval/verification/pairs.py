@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from lowq_core.errors import LowqError
+from lowq_core.retrieval.threads import serial_pool
 
 Count = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """Inliers (P,) of (P, 2) pairs: which query (or picture), which picture of the database."""
@@ -102,9 +101,5 @@ class Counter(Generic[T]):
         if len(parts) < 2:
             yield from map(some, parts)
             return
-        # the products are small: threads of their own would only wait for each other
-        with (
-            threadpool_limits(1),
-            ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts))) as pool,
-        ):
+        with serial_pool(min(os.cpu_count() or 1, len(parts))) as pool:
             yield from pool.map(some, parts)
