@@ -16,6 +16,7 @@ from lowq_core.retrieval.inner_products import pair_similarities
 from lowq_core.retrieval.order import falling_bits
 
 Search = Literal["exact", "hnsw", "ivf"]
+_ALONE = 8  # queries; fewer are asked for best by the search that has no blocks of rows to prepare
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class NeighbourIndex:
         self.search = search
         self._approximate: Any = None
         self._graph: Any = None
+        self._few: ExactSearch | None = None
 
     def among(self, k: int) -> Neighbours:
         """The k nearest others of each database row.
@@ -82,6 +84,9 @@ class NeighbourIndex:
         asked = as_descriptors(queries, "queries", dim=self.database.shape[1])
         k = check_k(k, len(self.database))
         if self.search == "exact":
+            if len(asked) < _ALONE:
+                ranking = self._alone().rank(asked, k)
+                return Neighbours(ranking.ids, ranking.scores)
             return Neighbours(*self._exact().of(asked, k))
         return self._sorted(self._faiss().search(asked, k), asked, own=False)
 
@@ -107,6 +112,11 @@ class NeighbourIndex:
             for ids, scores in ((truth.ids, truth.scores), (found.ids, found.similarities))
         )
         return float((found_scores >= true_scores.min(axis=1, keepdims=True) - 1e-6).mean())
+
+    def _alone(self) -> ExactSearch:
+        if self._few is None:
+            self._few = ExactSearch().fit(self.database)
+        return self._few
 
     def _exact(self) -> Any:
         if self._graph is None:

@@ -109,7 +109,7 @@ def test_neighbours_that_one_bfloat16_cannot_tell_apart() -> None:
 
 
 @given(
-    st.integers(0, 99), st.integers(1, 60), st.integers(1, 5), st.integers(1, 60), st.sampled_from([1, 2e9])
+    st.integers(0, 99), st.integers(1, 60), st.integers(1, 12), st.integers(1, 60), st.sampled_from([1, 2e9])
 )
 @settings(max_examples=25, deadline=None)
 def test_of_queries(seed: int, rows: int, queries: int, k: int, scale: float) -> None:
