@@ -37,3 +37,22 @@ def serial_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     """
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
         yield pool
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """No threads of torch: after a step they stay awake for milliseconds, in the way of those of numpy's products.
+
+    >>> import torch
+    >>> with one_torch_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    import torch  # seconds to load, and most searches do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,6 @@ from lowq_core.retrieval.asmk.index import Entries
 from lowq_core.retrieval.asmk.kernel import binarise, normalise
 from lowq_core.retrieval.base import LocalDescriptors, as_descriptors
 from lowq_core.retrieval.threads import in_threads
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _VECTORS = 1 << 16  # in a block
 _CELLS = 1 << 14  # that one thread aggregates at a time, at most; more if one picture has more

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -22,11 +22,12 @@ from lowq_core.retrieval.graph import Adjacency, check_lists, query_rows, union_
 from lowq_core.retrieval.gss.training import Schedule, Trained, train
 from lowq_core.retrieval.knn import NeighbourIndex, Search, check_search
 from lowq_core.retrieval.saved import read_saved, write_saved
+from lowq_core.retrieval.threads import one_torch_thread
 from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, zero_rows
 
 _QUERIES = 256  # at a time
 _FEW = 16  # times fewer than the database has pictures
-_SERIAL = 8  # queries; a second thread has next to nothing to do for fewer
+_SERIAL = 8  # queries at most, for which a second thread has next to nothing to do
 
 
 class GSS:
@@ -274,7 +275,7 @@ class GSS:
             seen = torch.from_numpy(self._inputs[level][rows.ids])
             return torch.addcmul(torch.bmm(weights, seen).squeeze(1), own, h)
 
-        with _one_thread() if len(asked) <= _SERIAL else nullcontext():
+        with one_torch_thread() if len(asked) <= _SERIAL else nullcontext():
             outputs: NDArray[np.float32] = network(_tensor(asked), spread).numpy()
         return outputs
 
@@ -282,17 +283,6 @@ class GSS:
         if self._index is None or self.network is None or not self._inputs:
             raise LowqError("GSS: has no database; call fit first")
         return self._index, self.network
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """No threads of torch: after a step they stay awake for milliseconds, in the way of those of numpy's products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _tensor(array: NDArray[np.float32]) -> Tensor:
