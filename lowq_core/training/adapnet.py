@@ -80,7 +80,7 @@ def train_adapnet(
         out: folder of this one run; it gets `model.safetensors`, `config.json` and `log.jsonl`.
         validate: the network in evaluation mode -> a score, higher is better; the best epoch is kept. Without
             it the last one is.
-        maps: of `write_frozen_maps`, for the same pictures and settings, which saves most of the time.
+        maps: what the frozen stages make of the same pictures with the same settings, which saves most of the time.
         device: "cpu" or "cuda".
 
     Raises:
