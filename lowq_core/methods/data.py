@@ -101,7 +101,8 @@ def training_pairs(profile: Profile) -> TrainingPairs:
 def training_tuples(profile: Profile) -> TrainingTuples:
     """The pairs of all of the profile's training sets with the landmark of each picture, for training networks.
 
-    The pictures are shuffled: whitening and codebook take the first of them.
+    Whitening and codebook take the first of the pictures. Those of SfM-120k alone stay in the order of its list, as
+    published; labelled sets list landmark after landmark, so theirs are shuffled.
 
     Raises:
         LowqError: a set that is not here.
@@ -112,7 +113,8 @@ def training_tuples(profile: Profile) -> TrainingTuples:
             parts.append(from_tuples(read_tuples(_folder(name), "train")))
         else:
             parts.append(from_labels(_labelled(name, profile), profile.seeds[0], PAIRS_PER_LABEL))
-    return join(parts).shuffled(profile.seeds[0])
+    joined = join(parts)
+    return joined if profile.train == ("sfm120k",) else joined.shuffled(profile.seeds[0])
 
 
 def training_classes(profile: Profile) -> TrainingClasses:

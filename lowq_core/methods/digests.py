@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lowq_core.data.benchmark import Benchmark
+from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.files import sha256
 from lowq_core.images import Picture
 
@@ -22,6 +24,13 @@ def pictures_digest(pictures: Sequence[Picture]) -> str:
         told = (picture.name, picture.bbx, picture.noise, picture.restorer, content)
         digest.update(repr(told).encode())
     return digest.hexdigest()
+
+
+def benchmark_digest(benchmark: Benchmark) -> str:
+    """What numbers on `benchmark` stand on: a digest of its pictures, boxes and ground truth."""
+    truth = [array_digest(np.r_[q.easy, -1, q.hard, -1, q.junk]) for q in benchmark.queries]
+    pictures = pictures_digest([*database_pictures(benchmark), *query_pictures(benchmark)])
+    return hashlib.sha256("".join([pictures, *truth]).encode()).hexdigest()[:16]
 
 
 def file_digest(path: Path) -> str:

@@ -14,8 +14,9 @@ from lowq_core.evaluation.protocols import evaluate
 from lowq_core.extraction.local import LocalConfig, extract_local
 from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
-from lowq_core.methods.data import training_tuples
-from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
+from lowq_core.methods.data import benchmark_of, training_tuples
+from lowq_core.methods.digests import array_digest, benchmark_digest, file_digest, pictures_digest
+from lowq_core.methods.local_validation import AsmkValidation
 from lowq_core.methods.parts import LocalMethod
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
 from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
@@ -61,7 +62,8 @@ class LocalPipeline:
         """The file of the network, for `load_how`; trained once on the profile's training pictures."""
         if method.checkpoint is not None:
             return method.checkpoint
-        data, training = self._data, self._training(method)
+        data, training = self._data, self.training(method)
+        validation = self._validation() if method.seed is not None else None
 
         def make(out: Path) -> None:
             begun = time.perf_counter()
@@ -69,7 +71,7 @@ class LocalPipeline:
                 f"{method.name}: training on {len(data.pictures)} pictures of {', '.join(self.profile.train)}"
             )
             if method.seed is not None:
-                train_how(training, data, out)
+                train_how(training, data, out, validation)
             else:
                 model = how(training.config, training.weights)
                 fit_whitening(model, training, data.pictures)
@@ -78,13 +80,18 @@ class LocalPipeline:
 
         folder = self.store.get(
             "how",
-            config={"training": asdict(training), "trained": method.seed is not None},
+            config={
+                "training": asdict(training),
+                "trained": method.seed is not None,
+                "validation": None if validation is None else asdict(validation.local),
+            },
             inputs={
                 "pictures": pictures_digest(data.pictures),
                 "pairs": array_digest(data.queries) + array_digest(data.positives),
                 "clusters": array_digest(data.clusters),
+                "validation": "" if validation is None else benchmark_digest(validation.benchmark),
             },
-            code=["lowq_core.training.how"],
+            code=["lowq_core.training.how"] + (["lowq_core.methods.local_validation"] if validation else []),
             make=make,
             resume=method.seed is not None,
         )
@@ -218,7 +225,16 @@ class LocalPipeline:
             method.name, benchmark.name, names, over_conditions(per_query_at, noises), configuration
         )
 
-    def _training(self, method: LocalMethod) -> HowTraining:
+    def _validation(self) -> AsmkValidation | None:
+        """What selects an epoch, where the profile names a benchmark for it."""
+        local = self.profile.local
+        if not local.validation:
+            return None
+        benchmark = benchmark_of(self.profile, local.validation)
+        return AsmkValidation(benchmark, self._data.pictures, local)
+
+    def training(self, method: LocalMethod) -> HowTraining:
+        """How the network of `method` is trained."""
         local = self.profile.local
         config = HowConfig(
             backbone=local.backbone,

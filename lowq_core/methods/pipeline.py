@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,7 @@ from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.data import RENDERED
 from lowq_core.methods.described import Described, Descriptors
-from lowq_core.methods.digests import array_digest, pictures_digest, stamp
+from lowq_core.methods.digests import benchmark_digest, stamp
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.parts import EMBEDDINGS, LocalMethod, Method
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
@@ -133,10 +132,8 @@ class Pipeline:
         return whitenings.fitted(str(method.whitening), config, head, lambda some: plain(some, self.strict))
 
     def digest(self, benchmark: Benchmark) -> str:
-        """What the numbers on `benchmark` stand on: a digest of its pictures, boxes and ground truth."""
-        truth = [array_digest(np.r_[q.easy, -1, q.hard, -1, q.junk]) for q in benchmark.queries]
-        pictures = pictures_digest([*database_pictures(benchmark), *query_pictures(benchmark)])
-        return hashlib.sha256("".join([pictures, *truth]).encode()).hexdigest()[:16]
+        """What the numbers on `benchmark` stand on, see `benchmark_digest`."""
+        return benchmark_digest(benchmark)
 
     def search(
         self, method: Method | LocalMethod, pictures: Sequence[Picture], query: Picture

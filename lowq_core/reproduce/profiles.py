@@ -199,7 +199,7 @@ PROFILES = {
             scales=_THREE_SCALES,
             shrinkage=0.9,
             local=recipes.PAPER,
-            variants=recipes.PAPER,
+            variants=replace(recipes.PAPER, backbone="resnet18", lr=5e-6),
             tuned=TunedSettings(
                 train=("gldv2",),
                 size=512,

@@ -90,6 +90,7 @@ PAPER = LocalSettings(
     whitening_features=1000,
     seeds=(0, 1, 2),
     noises=KNOWN,
+    validation="sfm120k",
 )
 
 FEW: dict[str, dict[str, Any]] = {

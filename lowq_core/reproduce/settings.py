@@ -21,6 +21,7 @@ class LocalSettings:
         lr, train_size: learning rate of the trunk, chosen on `validation`, and longer side of the training
             pictures.
         whitening_pictures, whitening_features: what the whitening layer is fitted on.
+        validation: benchmark on which an epoch is selected by `AsmkValidation`; "" keeps the last epoch.
     """
 
     backbone: str
@@ -43,6 +44,7 @@ class LocalSettings:
     seeds: tuple[int, ...]
     noises: tuple[str, ...]
     engine: str = "torch"
+    validation: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ import pytest
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.errors import LowqError
 from lowq_core.methods import data as module
-from lowq_core.methods.data import PAIRS_PER_LABEL, benchmark_of, training_classes, training_pairs
+from lowq_core.methods.data import (
+    PAIRS_PER_LABEL,
+    benchmark_of,
+    training_classes,
+    training_pairs,
+    training_tuples,
+)
 from lowq_core.reproduce.profiles import PROFILES, profile
 from lowq_core.training.classes import TrainingClasses
 
@@ -145,6 +151,8 @@ def test_classes_of_every_kind_of_set(root: Path) -> None:
         path.touch()
     train = {"cids": ids, "cluster": [7, 7, 9], "qidxs": [0], "pidxs": [1]}
     (root / "sfm120k" / "retrieval-SfM-120k.pkl").write_bytes(pickle.dumps({"train": train}))
+    published = training_tuples(replace(SMOKE, train=("sfm120k",)))
+    assert [picture.path.name for picture in published.pictures] == ids, "the first of its list are taken"
 
     def classes_of(*names: str) -> TrainingClasses:
         return training_classes(replace(SMOKE, tuned=replace(SMOKE.tuned, train=names)))

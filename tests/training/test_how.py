@@ -134,6 +134,19 @@ def test_loss_of_a_group_is_that_of_its_tuples(data: TrainingTuples) -> None:
     assert recipe.loss([recipe.load(item) for item in items]).item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_pictures_of_several_shapes_keep_their_order(data: TrainingTuples) -> None:
+    model = network()
+    generator = np.random.default_rng(0)
+    shapes = [(40, 56), (56, 40), (40, 56), (32, 32), (56, 40)]
+    pictures = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    loss = HowRecipe(training(), data, model).loss([pictures])
+    one_by_one = [torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in pictures]
+    described = torch.cat([model(x) for x in one_by_one])
+    positive = torch.arange(4) == 0
+    expected = contrastive_loss(described[:1], described[None, 1:], positive[None], training().margin)
+    torch.testing.assert_close(loss, expected)
+
+
 def test_learning_rates(data: TrainingTuples) -> None:
     model = network(LEARNED)
     groups = HowRecipe(training(LEARNED), data, model).optimiser().param_groups
