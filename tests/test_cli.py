@@ -14,6 +14,7 @@ import pytest
 
 from lowq_core.cli import main
 from lowq_core.degrade import HELD_OUT, KNOWN
+from lowq_core.errors import LowqError
 from lowq_core.methods.parts import (
     AUGMENTED,
     EMBEDDINGS,
@@ -96,6 +97,30 @@ def test_what_is_listed_can_be_used(capsys) -> None:
         assert parse_method(name.removeprefix("+"))
     for name in names(lowq(capsys, "list", "degradations")):
         assert parse_degrade(f"{name}:3")
+
+
+def test_benchmarks_that_are_listed_can_be_used_and_no_others(capsys, tmp_path: Path, monkeypatch) -> None:
+    from lowq_core.data.catalogue import list_datasets
+    from lowq_core.methods.data import benchmark_of
+
+    monkeypatch.setenv("LOWQ_DATA", str(tmp_path))
+    listed = names(lowq(capsys, "list", "benchmarks"))
+    plain = [name for name in listed if not name.startswith("+")]
+    assert [name for name in listed if name.startswith("+")] == ["+distractors", "+r1m"]
+    for name in plain:
+        if name.startswith("papertown"):
+            assert benchmark_of(PROFILES["smoke"], name).queries
+        else:  # known, but its files are not here
+            with pytest.raises(LowqError, match=f"^{name}: {tmp_path}.* has to hold"):
+                benchmark_of(PROFILES["smoke"], name)
+    for name in {entry.name for entry in list_datasets()} - set(plain):
+        with pytest.raises(LowqError, match="is neither a file or folder nor a benchmark"):
+            benchmark_of(PROFILES["smoke"], name)
+    for chosen in PROFILES.values():
+        for name in (*chosen.benchmarks, *chosen.validation, *chosen.distractors):
+            base, plus, added = name.partition("+")
+            assert base in plain
+            assert plus + added in ("", *listed)
 
 
 def test_data_list_and_check(capsys, tiny: Path, tmp_path: Path, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import subprocess
@@ -326,6 +327,41 @@ def test_unknown_notebook_profile_and_jobs(told: Told, tmp_path: Path, monkeypat
     assert "'huge'" in told("reproduce", "--profile", "huge")
     assert "--jobs 0: give at least 1" in told("reproduce", "--profile", "smoke", "--jobs", "0")
     assert "set LOWQ_DATA" in told("reproduce", "--profile", "real")
+    assert not (tmp_path / "build").exists()
+
+
+def test_photos_that_a_profile_lacks_are_told_before_anything_starts(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    monkeypatch.setenv("LOWQ_DATA", str(root))
+    monkeypatch.setenv("LOWQ_BUILD", str(tmp_path / "build"))
+    sentence = told("reproduce", "--profile", "real")
+    assert sentence.startswith(f"profile real: {root / 'rparis_mini'} has to hold gnd_rparis_mini.json or ")
+    for folder in ("porto", "ds4002", "reichstag"):  # to choose on and to train on: told once
+        assert sentence.count(f"{root / folder} has to hold labels.csv, jpg") == 1
+    assert f"{root / 'distractors'} has to hold pictures" in sentence
+    named = told("reproduce", "03", "--profile", "real")  # a single notebook may read no more than that
+    assert sentence.startswith(named)
+    assert named.count("has to hold") == 1
+
+    for file in ("rparis_mini/gnd_rparis_mini.json", "rparis_mini/jpg", "distractors"):
+        (root / file).mkdir(parents=True)
+    assert told("reproduce", "--profile", "real").startswith(f"profile real: {root / 'porto'} has to hold")
+
+    sentence = told("reproduce", "--profile", "paper")
+    for folder, file, mend in (
+        ("roxford5k", "gnd_roxford5k.pkl", "run `lowq data fetch roxford5k`"),
+        ("instre", "gnd_instre.mat", "its authors give it by FTP"),
+        ("revisitop1m", "revisitop1m.txt", "run `lowq data fetch revisitop1m`"),
+        ("sfm120k", "retrieval-SfM-120k.pkl", "run `lowq data fetch sfm120k`"),
+        ("gldv2", "train/train_clean.csv", "run `lowq data fetch gldv2_train`"),
+    ):
+        told_of = re.search(rf"{root / folder} has to hold ([^(]*)\(([^)]*)\)", sentence)
+        assert told_of is not None, folder
+        assert file in told_of[1]
+        assert mend in told_of[2]
     assert not (tmp_path / "build").exists()
 
 

@@ -68,9 +68,9 @@ def _by_name(dataset: Dataset, images: Path | None) -> Benchmark:
             return dataset.read(place, images)
     root = need_root(dataset.name, None)
     if not locate(dataset, gnd, root).exists():
-        mend = f"run `lowq data fetch {dataset.name}`" if dataset.sources else dataset.by_hand
         raise LowqError(
-            f"{dataset.name}: {dataset.folder(root)} has to hold {gnd.replace('|', ' or ')} and the pictures; {mend}"
+            f"{dataset.name}: {dataset.folder(root)} has to hold {gnd.replace('|', ' or ')} and the pictures; "
+            f"{dataset.mend}"
         )
     return dataset.read(dataset.folder(root), images)
 

@@ -58,6 +58,11 @@ class Dataset:
     by_hand: str = "it is not published; put it there"
     size: str = ""
 
+    @property
+    def mend(self) -> str:
+        """How to get what is missing."""
+        return f"run `lowq data fetch {self.name}`" if self.sources else self.by_hand
+
     def folder(self, root: Path) -> Path:
         """Where the data set lies below `root`, or where it will be fetched to."""
         return next((root / name for name in self.folders if (root / name).is_dir()), root / self.folders[0])

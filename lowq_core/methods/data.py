@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
-from lowq_core.data.datasets import get_dataset, need_root
+from lowq_core.data.datasets import need_root
 from lowq_core.data.folder import with_distractors
 from lowq_core.data.gldv2 import Reading, read_training_set
 from lowq_core.data.labels import ImageSet, read_labels, read_table
+from lowq_core.data.named import DISTRACTORS, RENDERED, distractors_folder, training_dataset
 from lowq_core.data.noise_benchmark import read_noise_benchmark, with_stored_queries
 from lowq_core.data.noise_manifest import MANIFEST
 from lowq_core.data.papertown import town, training_set
@@ -27,9 +28,7 @@ from lowq_core.reproduce.profiles import Profile
 from lowq_core.training.classes import TrainingClasses, join_classes
 from lowq_core.training.tuples import TrainingTuples, from_labels, from_tuples, join
 
-DISTRACTORS = "+distractors"
 PAIRS_PER_LABEL = 400
-RENDERED = {"papertown": "test", "papertown_val": "val"}
 
 
 def benchmark_of(
@@ -61,7 +60,7 @@ def benchmark_of(
         return benchmark if distractors is None else with_distractors(benchmark, distractors)
     base = name.removesuffix(DISTRACTORS)
     if base != name and not Path(name).exists():
-        benchmark = with_distractors(load_benchmark(base, images), _distractors(name))
+        benchmark = with_distractors(benchmark_of(profile, base, images), _distractors(name))
         return benchmark if distractors is None else with_distractors(benchmark, distractors)
     return load_benchmark(name, images, distractors)
 
@@ -152,18 +151,18 @@ def _labelled(name: str, profile: Profile) -> ImageSet:
         return training_set(profile.town)
     if name.partition("-")[0] == "gldv2":
         reading = name.partition("-")[2] or "clean"
-        return read_training_set(_folder("gldv2_train"), cast(Reading, reading))
+        return read_training_set(_folder(name), cast(Reading, reading))
     labels = _folder(name) / "labels.csv"
     split = "train" if "split" in read_table(labels, ["image"])[0] else None
     return read_labels(labels, split)
 
 
 def _folder(name: str) -> Path:
-    return get_dataset(name).folder(need_root(name, None))
+    return training_dataset(name).folder(need_root(name, None))
 
 
 def _distractors(name: str) -> Path:
-    folder = need_root(name, None) / "distractors"
+    folder = distractors_folder(name)
     if not folder.is_dir():
         raise LowqError(f"{name}: {folder} has to hold the distractors' pictures; put them there")
     return folder

@@ -35,9 +35,7 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     if kind == "degradations":
         return _degradations()
     if kind == "benchmarks":
-        from lowq_core.data.catalogue import list_datasets
-
-        return [(entry.name, entry.what) for entry in list_datasets()]
+        return _benchmarks()
     if kind == "notebooks":
         from lowq_core.reproduce.anatomy import title_of
         from lowq_core.reproduce.runner import find_notebooks
@@ -50,6 +48,20 @@ def listing(kind: Kind) -> list[tuple[str, str]]:
     raise LowqError(
         f"{kind!r}: there is no such list; choose methods, benchmarks, degradations, notebooks, profiles"
     )
+
+
+def _benchmarks() -> list[tuple[str, str]]:
+    """What `evaluate` takes by name, and what may be added to a name."""
+    from lowq_core.data.catalogue import list_datasets
+    from lowq_core.data.named import DISTRACTORS, R1M, RENDERED
+
+    rows = {entry.name: entry.what for entry in list_datasets() if entry.read is not None}
+    rendered = {name: f"rendered landmarks, embedded: split {split}" for name, split in RENDERED.items()}
+    more = {
+        DISTRACTORS: "after a name: the pictures of LOWQ_DATA's folder distractors join the database",
+        R1M: "after a name of photos: the million pictures of R1M join the database",
+    }
+    return list((rendered | rows | more).items())
 
 
 def _degradations() -> list[tuple[str, str]]:

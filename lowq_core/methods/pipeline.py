@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from lowq_core.data.benchmark import Benchmark
+from lowq_core.data.named import RENDERED
 from lowq_core.data.pictures import database_pictures, query_pictures
 from lowq_core.evaluation.protocols import evaluate, evaluate_scores
 from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
-from lowq_core.methods.data import RENDERED
 from lowq_core.methods.described import Described, Descriptors
 from lowq_core.methods.digests import benchmark_digest, stamp
 from lowq_core.methods.local import LocalPipeline

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import psutil  # type: ignore[import-untyped]
 
+from lowq_core.data.datasets import data_root
+from lowq_core.data.named import RENDERED, missing
 from lowq_core.errors import LowqError
 from lowq_core.files import write_text
 from lowq_core.reproduce import places, uptodate
@@ -101,7 +103,8 @@ def reproduce(
     chosen = profile_called(profile)
     paths = find_notebooks(notebooks, folder)
     given = {"profile": profile} | dict(parameters or {})
-    _check(paths, chosen, given, jobs)
+    _check(paths, given, jobs)
+    _check_photos(chosen, everything=not notebooks)
     start = time.monotonic()
     limit = timeout if timeout is not None else chosen.time_limit
     runs = []
@@ -141,15 +144,9 @@ def find_notebooks(names: Sequence[str] = (), folder: Path | None = None) -> lis
     return sorted(found) if names else known
 
 
-def _check(paths: Sequence[Path], profile: Profile, given: Mapping[str, Any], jobs: int) -> None:
+def _check(paths: Sequence[Path], given: Mapping[str, Any], jobs: int) -> None:
     if jobs < 1:
         raise LowqError(f"--jobs {jobs}: give at least 1")
-    real = [name for name in profile.benchmarks if name != "papertown"]
-    if real and not Path(os.environ.get("LOWQ_DATA") or "/dev/null").is_dir():
-        raise LowqError(
-            f"profile {profile.name}: needs the photos of {', '.join(real)}; set LOWQ_DATA to the folder that "
-            f"holds them, see lowq data list"
-        )
     for path in paths:
         try:
             known = parameters_of(json.loads(path.read_text()))
@@ -161,6 +158,27 @@ def _check(paths: Sequence[Path], profile: Profile, given: Mapping[str, Any], jo
                     f"{path.name}: has no parameter {name!r}; its cell tagged parameters holds "
                     f"{', '.join(known) or 'none'}"
                 )
+
+
+def _check_photos(profile: Profile, *, everything: bool) -> None:
+    """Refuse to start without the photos: all of the profile's, or those of its first benchmark.
+
+    A single notebook reads the first benchmark; what else it reads differs, and it says itself what it lacks.
+    """
+    real = [name for name in profile.benchmarks if name not in RENDERED]
+    root = data_root()
+    if real and (root is None or not root.is_dir()):
+        raise LowqError(
+            f"profile {profile.name}: needs the photos of {', '.join(real)}; set LOWQ_DATA to the folder that "
+            f"holds them, see lowq data list"
+        )
+    if everything:
+        searched = (*profile.benchmarks, *profile.distractors, *profile.validation)
+        lacking = missing(searched, (*profile.train, *profile.choice_train, *profile.tuned.train))
+    else:
+        lacking = missing(profile.benchmarks[:1])
+    if lacking:
+        raise LowqError(f"profile {profile.name}: {'; '.join(lacking)}")
 
 
 def _run_all(

@@ -76,6 +76,17 @@ def test_distractors_by_name(root: Path, tiny: Path, monkeypatch) -> None:
         benchmark_of(SMOKE, "rparis_mini+distractors")
 
 
+def test_rendered_scenes_with_distractors_have_the_size_of_the_profile(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "town", lambda split, scale: Benchmark(f"{split}-{scale}", ("a",), (), root))
+    (root / "distractors").mkdir()
+    (root / "distractors" / "d.png").touch()
+    for name, split in (("papertown", "test"), ("papertown_val", "val")):
+        more = benchmark_of(SMOKE, f"{name}+distractors")
+        assert (more.name, more.images) == (f"{split}-smoke+distractors", ("a", "d.png"))
+
+
 def test_a_path_that_ends_like_a_name(tiny: Path) -> None:
     folder = tiny.rename(tiny.with_name("town+distractors"))
     assert len(benchmark_of(SMOKE, str(folder)).images) == 13
