@@ -47,10 +47,9 @@ bench: setup     ## every benchmark beside its peer, one after the other, into b
 lab: setup       ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lock: setup      ## resolve requirements.lock anew from pyproject.toml, and environment.yml with it
+lock: setup      ## resolve requirements.lock anew from pyproject.toml
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra all --upgrade pyproject.toml -o requirements.lock --quiet
 	echo asmk | $(UV) pip compile --generate-hashes --no-deps --no-emit-index-url --no-header --no-annotate --upgrade - -o requirements-asmk.lock --quiet
-	$(BIN)/python -m lowq_core.reproduce.environment
 
 clean:           ## everything that was made, but not the environment
 	rm -rf build

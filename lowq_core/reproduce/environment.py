@@ -1,7 +1,7 @@
 """What has to be installed: `pyproject.toml` is the truth, `requirements.lock` its exact resolution.
 
-`python -m lowq_core.reproduce.environment` writes `environment.yml` (conda) from the two; `doctor` compares
-what is installed with what is wanted.
+`make setup` and `environment.yml` (conda) both install the lock; `doctor` compares what is installed with what is
+wanted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parents[2]
-CONDA_PYTHON = "3.11"
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]+))?")
 
 
@@ -51,7 +50,7 @@ def direct_requirements(pyproject: Path = PROJECT / "pyproject.toml") -> list[Re
     return sorted((Requirement(line) for line in lines), key=lambda requirement: requirement.name)
 
 
-def locked_versions(lock: Path = PROJECT / "requirements.lock", python: str = CONDA_PYTHON) -> dict[str, str]:
+def locked_versions(python: str) -> dict[str, str]:
     """Name -> version of every pin that applies to Linux on x86-64 with the given Python (`"3.11"`)."""
     environment = {
         "python_full_version": f"{python}.9",
@@ -63,35 +62,11 @@ def locked_versions(lock: Path = PROJECT / "requirements.lock", python: str = CO
         "os_name": "posix",
     }
     versions = {}
-    for line in lock.read_text().splitlines():
+    for line in (PROJECT / "requirements.lock").read_text().splitlines():
         match = _PIN.match(line)
         if match and (not match["marker"] or Marker(match["marker"].strip()).evaluate(environment)):
             versions[match["name"].lower()] = match["version"]
     return versions
-
-
-def conda_environment() -> str:
-    """The text of `environment.yml`: conda brings Python, git and make; pip the locked versions."""
-    versions = locked_versions()
-    pins = "\n".join(
-        f"      - {requirement.name}=={versions[requirement.name.lower()]}"
-        for requirement in direct_requirements()
-    )
-    return f"""\
-# Written by `make lock` from pyproject.toml and requirements.lock; do not edit.
-#   conda env create -f environment.yml && conda activate lowq && lowq reproduce --profile mini
-name: lowq
-channels:
-  - conda-forge
-dependencies:
-  - python={CONDA_PYTHON}
-  - git
-  - make
-  - pip
-  - pip:
-{pins}
-      - -e .
-"""
 
 
 def doctor() -> list[Finding]:
@@ -134,7 +109,3 @@ def _real_photos() -> Finding:
     return Finding(
         Path(root).is_dir(), "real photos", f"LOWQ_DATA={root}", "point LOWQ_DATA at a folder that exists"
     )
-
-
-if __name__ == "__main__":
-    (PROJECT / "environment.yml").write_text(conda_environment())

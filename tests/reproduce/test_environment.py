@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from lowq_core.reproduce import environment
 
@@ -14,18 +18,24 @@ def test_every_direct_requirement_is_locked_within_its_range() -> None:
             assert requirement.specifier.contains(locked[requirement.name.lower()]), (python, requirement)
 
 
-def test_environment_yml_is_what_the_lock_says() -> None:
-    text = (environment.PROJECT / "environment.yml").read_text()
-    assert text == environment.conda_environment()
-    pip = yaml.safe_load(text)["dependencies"][-1]["pip"]
-    named = {line.split("==")[0] for line in pip if "==" in line}
-    assert named == {requirement.name for requirement in environment.direct_requirements()}
+def test_environment_yml_installs_the_lock_by_its_hashes() -> None:
+    project = tomllib.loads((environment.PROJECT / "pyproject.toml").read_text())["project"]
+    *conda, last = yaml.safe_load((environment.PROJECT / "environment.yml").read_text())["dependencies"]
+    python = conda[0].removeprefix("python=")
+    assert SpecifierSet(project["requires-python"]).contains(python)
+    assert conda[1:] == ["git", "make", "pip"]
+    assert last == {"pip": ["--require-hashes", "-r requirements.lock"]}
+    locked = environment.locked_versions(python=python)
+    assert {r.name.lower() for r in environment.direct_requirements()} <= set(locked)
+    assert len(locked) > 2 * len(environment.direct_requirements())  # and all that those need
 
 
-def test_lock_is_hashed_and_names_no_index() -> None:
+def test_every_pin_of_the_lock_has_a_hash_and_none_names_an_index() -> None:
     lock = (environment.PROJECT / "requirements.lock").read_text()
-    pins = [line for line in lock.splitlines() if "==" in line and not line.lstrip().startswith("#")]
-    assert lock.count("--hash=sha256:") >= len(pins)
+    pins = re.findall(r"^[^\s#-].*(?:\n .*)*", lock, re.MULTILINE)
+    assert len(pins) > 100
+    for pin in pins:
+        assert re.match(r"[A-Za-z0-9._-]+==\S+ (; .* )?\\\n    --hash=sha256:[0-9a-f]{64}", pin), pin
     assert "://" not in lock
 
 
