@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lowq_core.reproduce import navigation
+from lowq_core.reproduce.scorecard import read_claims
 
 MAX_FUNCTION = 15
 """Lines of a function in a notebook; a longer one belongs to the library."""
@@ -26,6 +27,7 @@ LEADS = ("**Question.**", "**Makes.**", "**Cost.**")
 """The three parts of the abstract."""
 
 _PATH = re.compile(r"^(\.{1,2}|~)?/[\w.]")
+_MAGIC = re.compile(r"^\s*[!%]", re.MULTILINE)
 Cell = dict[str, Any]
 
 
@@ -65,6 +67,16 @@ def parameters_of(notebook: dict[str, Any]) -> dict[str, str]:
         if cell["cell_type"] == "code" and "parameters" in tags_of(cell):
             return dict(_assigned(ast.parse(text_of(cell))))
     return {}
+
+
+def recorded_tables(cells: list[Cell]) -> list[str]:
+    """The tables that the notebook records, where their names are written out, in order.
+
+    >>> call = "session.record('global', row, metric, 1.0)"
+    >>> recorded_tables([{"cell_type": "code", "source": call}])
+    ['global']
+    """
+    return list(dict.fromkeys(_named(cells, ("record", "record_report"))))
 
 
 def _assigned(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -114,6 +126,10 @@ def _sections(cells: list[Cell]) -> Iterator[str]:
     results, takeaways, _, provenance = (number for number, _ in headings[-4:])
     if not any("session.write(" in text_of(cell) for cell in cells[results:takeaways]):
         yield "## Results: has to write to the ledger with session.write()"
+    claimed = {claim.table for claim in read_claims()}
+    shown = set(_named(cells[results:takeaways], ("verdicts",)))
+    for table in sorted(claimed & set(recorded_tables(cells)) - shown):
+        yield f"## Results: records table {table!r}, of which claims speak; show session.verdicts({table!r})"
     bullets = re.findall(r"^[*-] ", text_of(cells[takeaways]), re.MULTILINE)
     if len(bullets) != 3:
         yield f"## Takeaways: has {len(bullets)} bullets; give three"
@@ -122,6 +138,16 @@ def _sections(cells: list[Cell]) -> Iterator[str]:
     for (number, cell), (_, after) in pairwise(enumerate(cells)):
         if number > 4 and cell["cell_type"] == after["cell_type"] == "code" and not _check_follows(after):
             yield f"cell {number + 1}: code follows code; say in between what comes"
+
+
+def _named(cells: list[Cell], methods: tuple[str, ...]) -> Iterator[str]:
+    """The first argument of each call of one of the session's `methods`, where it is written out."""
+    calls = {f"session.{method}" for method in methods}
+    for cell in cells:
+        text = text_of(cell) if cell["cell_type"] == "code" else ""
+        for node in ast.walk(ast.parse("" if _MAGIC.search(text) else text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in calls and _literal(node):
+                yield str(ast.literal_eval(node.args[0]))
 
 
 def _check_follows(cell: Cell) -> bool:
@@ -157,7 +183,7 @@ def _source(notebook: dict[str, Any]) -> Iterator[str]:
 
 
 def _code(text: str) -> Iterator[str]:
-    if re.search(r"^\s*[!%]", text, re.MULTILINE):
+    if _MAGIC.search(text):
         yield "holds a shell command or a magic; the library and make do such things"
         return
     if len(text.splitlines()) > MAX_CELL:

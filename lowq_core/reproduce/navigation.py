@@ -1,5 +1,8 @@
 """The generated second cell of every notebook: previous, next, and where else it opens.
 
+Links to Colab and Binder appear once `[project.urls]` of `pyproject.toml` names the project's public address on
+GitHub as `Repository`.
+
 `python -m lowq_core.reproduce.navigation` writes it into all notebooks; `--check` only says which are stale.
 """
 

@@ -94,6 +94,7 @@ def insert_code(notebook: Notebook) -> None:
     notebook["cells"].insert(7, code("one-more", "1"))
 
 
+OF_CLAIMS = 'session.record("global", "gem", "papertown/hard", 1.0)\nsession.write()'
 LONG = "def f():\n" + "    x = 1\n" * 15
 
 
@@ -111,6 +112,7 @@ LONG = "def f():\n" + "    x = 1\n" * 15
         (cell("setup", SETUP.replace("07_tiny", "08_tiny")), 'start("07_tiny", profile)'),
         (cell("mean", "The mean"), "no section of its own"),
         (cell("results-code", "1"), "session.write()"),
+        (cell("results-code", OF_CLAIMS), "show session.verdicts('global')"),
         (cell("takeaways", "## Takeaways\n\n* One.\n* Two."), "2 bullets"),
         (cell("takeaways", "## What we saw\n\n* One.\n* Two.\n* Three."), "the last sections"),
         (update("exercise-1", metadata={}), "no code cell tagged 'exercise'"),
@@ -144,6 +146,13 @@ def test_every_departure_is_named(notebook: Path, change: Callable[[Notebook], N
     assert anatomy.main([str(notebook)]) == 1
 
 
+def test_a_table_that_claims_name_is_held_against_them(notebook: Path) -> None:
+    changed = json.loads(notebook.read_text())
+    cell("results-code", f'{OF_CLAIMS}\nsession.verdicts("global")')(changed)
+    notebook.write_text(json.dumps(changed))
+    assert anatomy.problems(notebook) == []
+
+
 def test_navigation_links_neighbours_and_is_idempotent(notebook: Path) -> None:
     other = notebook.with_name("09_more.ipynb")
     other.write_text(notebook.read_text().replace("07 Tiny", "09 More"))
@@ -156,6 +165,28 @@ def test_navigation_links_neighbours_and_is_idempotent(notebook: Path) -> None:
     assert len(json.loads(other.read_text())["cells"]) == len(VALID["cells"]) + 1
     other.unlink()
     assert navigation.stale(notebook.parent) == [notebook]
+
+
+@pytest.mark.parametrize(
+    ("urls", "repository"),
+    [
+        ("", None),
+        ('[project.urls]\nDocumentation = "https://github.com/some-one/low.q"', None),
+        ('[project.urls]\nRepository = "https://example.org/some-one/low.q"', None),
+        ('[project.urls]\nRepository = "https://github.com/some-one/low.q"', "some-one/low.q"),
+        ('[project.urls]\nRepository = "https://github.com/some-one/low.q.git"', "some-one/low.q"),
+    ],
+)
+def test_badges_appear_once_the_address_is_set(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, urls: str, repository: str | None
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "lowq"\n{urls}\n')
+    monkeypatch.setattr(navigation, "PROJECT", tmp_path)
+    text = navigation.cell_text(notebook)
+    colab = f"(https://colab.research.google.com/github/{repository}/blob/main/notebooks/07_tiny.ipynb)"
+    binder = f"(https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks%2F07_tiny.ipynb)"
+    assert [badge in text for badge in (colab, binder)] == [repository is not None] * 2
+    assert ("https://" in text) is (repository is not None)
 
 
 def test_parameters_are_read_without_running_anything() -> None:

@@ -202,6 +202,8 @@ def test_claims_are_whole_and_name_rows_that_were_published_where_there_are_any(
     assert {claim.work for claim in claims} == {"adapnet", "context", "gss", "field"}
     assert all(claim.text.endswith(".") and claim.source for claim in claims)
     for claim in claims:
+        typed = re.findall(r"\d+\.\d+", claim.text + claim.source)
+        assert not typed, f"{claim.id}: {typed} belong to published.csv alone"
         assert claim.larger != claim.smaller
         if claim.work in ("context", "gss") and claim.id not in IN_WORDS:
             rows = {entry.row for entry in published(table=claim.table)}
