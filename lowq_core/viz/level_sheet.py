@@ -19,7 +19,7 @@ EACH = {"easy": 2, "hard": 3, "junk": 1}
 """Pictures of each level in a row."""
 
 
-def papertown_sheet(benchmark: Benchmark, queries: Sequence[int] = range(4)) -> Figure:
+def level_sheet(benchmark: Benchmark, queries: Sequence[int] = range(4)) -> Figure:
     """A figure with one row a query: the query with its box, then 2 easy, 3 hard and 1 junk picture.
 
     The frame's colour and the caption give the level; a place stays empty where a query has fewer pictures

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lowq_core.data.benchmark import Benchmark, Query
 from lowq_core.errors import LowqError
-from lowq_core.viz.papertown_sheet import papertown_sheet
+from lowq_core.viz.level_sheet import level_sheet
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def three(tmp_path: Path) -> Benchmark:
 
 
 def test_one_row_a_query_with_its_box_and_levels(three: Benchmark) -> None:
-    figure = papertown_sheet(three, [0, 0])
+    figure = level_sheet(three, [0, 0])
     assert len(figure.axes) == 2 * 7
     assert [axis.get_title() for axis in figure.axes[:7]] == ["query", "easy", "", "hard", "", "", ""]
     (box,) = figure.axes[0].patches
@@ -34,4 +34,4 @@ def test_one_row_a_query_with_its_box_and_levels(three: Benchmark) -> None:
 @pytest.mark.parametrize("queries", [[], [1], [-1]])
 def test_no_such_query(three: Benchmark, queries: list[int]) -> None:
     with pytest.raises(LowqError, match="three has 1 queries"):
-        papertown_sheet(three, queries)
+        level_sheet(three, queries)
