@@ -88,6 +88,7 @@ class Case:
         check: raises where the two results disagree; what it returns is shown ("AP within 2e-16").
         promise: the ratio peer / ours that the project promises, shown beside the measured one.
         memory: False where the work is done in other processes, whose memory is not seen.
+        memory_slack: MB that ours may take beyond the peer; more of it ends the run with an error.
         skip: a reason not to run (a peer that is not installed); the row is kept and says so.
     """
 
@@ -101,6 +102,7 @@ class Case:
     check: Callable[[Any, Any], str] | None = None
     promise: float | None = None
     memory: bool = True
+    memory_slack: float | None = None
     skip: str = ""
 
 
@@ -163,6 +165,7 @@ def settings() -> dict[str, Any]:
         "python": platform.python_version(),
     }
     stated |= {name: os.environ.get(name, "unset") for name in ENVIRONMENT}
+    stated["mallopt, in this process"] = _mallopt()
     stated["blas"] = _thread_pools()
     if "torch" in sys.modules:
         stated["torch threads"] = sys.modules["torch"].get_num_threads()
@@ -210,6 +213,13 @@ def _row(case: Case, number: int, repeats: int) -> dict[str, Any]:
         if case.memory:
             peer_mb = _memory_in_child(number, "peer") if case.peer else None
             ours_mb = _memory_in_child(number, "ours")
+        if case.memory_slack is not None and peer_mb is not None and ours_mb is not None:
+            if ours_mb > peer_mb + case.memory_slack:
+                raise SystemExit(
+                    f"{case.what}: takes {ours_mb:.0f} MB, the peer {peer_mb:.0f} MB; "
+                    f"{case.memory_slack:.0f} MB more are allowed"
+                )
+            note = f"at most {case.memory_slack:.0f} MB more than the peer"
     peer_s = statistics.median(peer_runs) if peer_runs else None
     ours_s = statistics.median(ours_runs) if ours_runs else None
     return {
@@ -269,6 +279,13 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _mallopt() -> str:
+    """What our engine has set of malloc beside the environment."""
+    memory = sys.modules.get("lowq_core.extraction.memory")
+    options = memory.malloc_options() if memory else {}
+    return ", ".join(f"{name}={value}" for name, value in options.items()) or "unset"
 
 
 def _thread_pools() -> list[str]:

@@ -7,7 +7,11 @@ import os
 import platform
 from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
+_OPTIONS = {  # name -> number of the option, see mallopt(3), and its value
+    "M_MMAP_THRESHOLD": (-3, 1 << 30),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_ARENA_MAX": (-8, 1),
+}
 
 
 @cache
@@ -26,8 +30,13 @@ def keep_freed_memory() -> bool:
     if chosen or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    settings = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
-    return all(libc.mallopt(option, value) for option, value in settings)
+    return all(libc.mallopt(number, value) for number, value in _OPTIONS.values())
+
+
+def malloc_options() -> dict[str, int]:
+    """The options that `keep_freed_memory` has set in this process, by their names; empty where it has set none."""
+    asked = keep_freed_memory.cache_info().currsize > 0  # asking must not set them
+    return {name: value for name, (_, value) in _OPTIONS.items()} if asked and keep_freed_memory() else {}
 
 
 def release_memory() -> None:

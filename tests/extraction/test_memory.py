@@ -10,9 +10,10 @@ import pytest
 
 PROBE = """
 import platform
-from lowq_core.extraction.memory import keep_freed_memory, release_memory
+from lowq_core.extraction.memory import keep_freed_memory, malloc_options, release_memory
+before = bool(malloc_options())
 release_memory()
-print(keep_freed_memory(), platform.libc_ver()[0])
+print(keep_freed_memory(), before, bool(malloc_options()), platform.libc_ver()[0])
 """
 
 
@@ -28,5 +29,6 @@ def test_environment_wins(name: str | None) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=True
     )
-    changed, libc = done.stdout.split()[0], done.stdout.split()[1:]
-    assert changed == str(name is None and libc == ["glibc"])
+    changed, before, after, *libc = done.stdout.split()
+    assert changed == after == str(name is None and libc == ["glibc"])
+    assert before == "False"  # to ask which options are set does not set them
