@@ -134,6 +134,27 @@ class Benchmark:
         return path
 
 
+def own_pictures(benchmark: Benchmark) -> NDArray[np.int64] | None:
+    """(Q,) number of each query's own picture in the database, -1 where it is not there; None where none is.
+
+    A picture is a query's own if it is called the same and is junk for it: what leaves one out has such, see
+    `leave_one_out` and `read_val_eccv2020`. One that the ground truth seeks is to be found as any other.
+
+    >>> from pathlib import Path
+    >>> queries = (Query("b", easy=[0], junk=[1]), Query("a", easy=[0]))
+    >>> own_pictures(Benchmark("pair", ("a", "b"), queries, Path("."))).tolist()
+    [1, -1]
+    """
+    own = np.array(
+        [
+            next((i for i in query.junk.tolist() if benchmark.images[i] == query.image), -1)
+            for query in benchmark.queries
+        ],
+        np.int64,
+    )
+    return own if (own >= 0).any() else None
+
+
 def _indices(values: ArrayLike, what: str) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.size == 0:

@@ -172,6 +172,7 @@ def leave_one_out(images: ImageSet) -> Benchmark:
 
     The query itself is in the database and counts as junk; the others of its label are `easy`. A label with a
     single picture gives a query without positives, whose AP is undefined (NaN) and does not enter the mean.
+    No search should begin with the query itself: `own_pictures` says which picture that is.
 
     >>> trio = ImageSet("trio", Path("."), ("a", "b", "c"), [0, 1, 0], ("dome", "tower"))
     >>> [query.easy.tolist() for query in leave_one_out(trio).queries]

@@ -74,7 +74,8 @@ def read_tuples(folder: Path | str, split: Split = "train") -> Tuples:
 def read_val_eccv2020(folder: Path | str, pictures: Path | None = None) -> Benchmark:
     """The validation benchmark of HOW (Tolias et al., ECCV 2020): queries are pictures of the database, mAP.
 
-    A query finds itself first, so it is junk for itself unless the ground truth lists it as a positive.
+    A query finds itself first, so it is junk for itself (and no search begins with it, see `own_pictures`) unless
+    the ground truth lists it as a positive.
 
     Args:
         folder: holds `retrieval-SfM-120k-val-eccv2020.pkl` and the pictures below `ims`.

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import Ranking
+from lowq_core.retrieval.graph import check_lists
 from lowq_core.retrieval.saved import read_saved, write_saved
-from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, normalised, zero_rows
+from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, normalised
 
 _TOLERANCE = 1e-6  # of the classifier's optimality conditions
 
@@ -48,7 +49,7 @@ class DiscriminativeQE:
         self.negatives = negatives
         self.C = C
         self._search = UnitSearch()
-        self._readable = 0
+        self._readable: NDArray[np.bool_] = np.empty(0, bool)
 
     def fit(self, database: ArrayLike) -> Self:
         """Take (N, D) L2-normalised descriptors; zero rows are found last, and are no examples.
@@ -57,31 +58,45 @@ class DiscriminativeQE:
             LowqError: not (N, D), empty, not finite, not normalised, or no picture left for a negative.
         """
         search = UnitSearch().fit(database)
-        readable = len(search.database) - len(zero_rows(search.database))
-        if self.n >= readable:
+        readable = np.asarray(search.database.any(axis=1))
+        if self.n >= readable.sum():
             raise LowqError(
-                f"n={self.n}: the database has {readable} pictures, so no negative is left; choose a smaller n"
+                f"n={self.n}: the database has {readable.sum()} pictures, so no negative is left; "
+                f"choose a smaller n"
             )
         self._search, self._readable = search, readable
         return self
 
-    def planes(self, queries: ArrayLike) -> NDArray[np.float32]:
+    def planes(self, queries: ArrayLike, *, neighbours: ArrayLike | None = None) -> NDArray[np.float32]:
         """(Q, D) normals w of the queries' planes, L2-normalised.
 
+        Args:
+            neighbours: (Q, K) int, ranked pictures of the database, -1 for none, that examples are taken from instead
+                of the whole plain ranking: the first `n` are positives, the last of the others negatives.
+
         Raises:
-            LowqError: not fitted, queries of another dimension, not finite or not normalised.
+            LowqError: not fitted, queries of another dimension, not finite or not normalised, lists that do not fit
+                or leave no negative.
         """
         database = self._fitted().database
         asked = as_unit_descriptors(queries, "queries", dim=database.shape[1])
-        return np.stack([self._plane(query) for query in asked])
+        if neighbours is None:
+            return np.stack([self._plane(query, None) for query in asked])
+        lists = check_lists(neighbours, "neighbours", rows=len(asked), size=len(database))
+        return np.stack([self._plane(query, row) for query, row in zip(asked, lists, strict=True)])
 
-    def rank(self, queries: ArrayLike, k: int | None = None) -> Ranking:
+    def rank(
+        self, queries: ArrayLike, k: int | None = None, *, neighbours: ArrayLike | None = None
+    ) -> Ranking:
         """The k best for each of (Q, D) queries, all N where k is None; equal scores by index.
+
+        Args:
+            neighbours: as in `planes`.
 
         Raises:
             LowqError: as for `planes`, or k outside 1..N.
         """
-        return self._fitted().rank(self.planes(queries), k)
+        return self._fitted().rank(self.planes(queries, neighbours=neighbours), k)
 
     def save(self, path: Path) -> None:
         """Write the database and options into the folder `path`."""
@@ -98,14 +113,22 @@ class DiscriminativeQE:
         options, arrays = read_saved(path, "DiscriminativeQE")
         return cls(**options).fit(arrays["database"])
 
-    def _plane(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _plane(self, query: NDArray[np.float32], given: NDArray[np.int64] | None) -> NDArray[np.float32]:
         # Its import draws random numbers, which importing a module of ours must not.
         from sklearn.svm import SVC
 
         if not query.any():
             return query
         search = self._search
-        order = search.rank(query[None], self._readable).ids[0]
+        if given is None:
+            order = search.rank(query[None], int(self._readable.sum())).ids[0]
+        else:
+            order = given[given >= 0]
+            order = order[self._readable[order]]
+            if len(order) <= self.n:
+                raise LowqError(
+                    f"neighbours: a list of {len(order)} pictures leaves no negative besides n={self.n}; give more"
+                )
         last = order[self.n :][-self.negatives :]
         examples = np.concatenate([query[None], search.database[order[: self.n]], search.database[last]])
         labels = np.repeat([1, -1], [1 + self.n, len(last)])

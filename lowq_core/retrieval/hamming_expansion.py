@@ -94,8 +94,14 @@ class HammingExpansion:
         self._pictures = None
         return self
 
-    def rank(self, queries: LocalDescriptors, k: int | None = None) -> Ranking:
+    def rank(
+        self, queries: LocalDescriptors, k: int | None = None, *, own: NDArray[np.int64] | None = None
+    ) -> Ranking:
         """The k best for each of Q query pictures, all N where k is None; equal scores by index.
+
+        Args:
+            own: (Q,) a picture of the database for each query that does not expand it, -1 for none: the query's own
+                picture where a benchmark leaves one out.
 
         Raises:
             LowqError: not fitted, no queries, queries of another dimension or not finite, k outside 1..N.
@@ -104,13 +110,14 @@ class HammingExpansion:
         k = check_k(k, len(file.cells))
         if self._pictures is None or self._pictures.file is not file:
             self._pictures = PictureCodes(file)
+        left_out = iter(() if own is None else own.tolist())
         parts = []
         for block in encoder.blocks(queries, "queries"):
             entries = encoder.entries(block, self.index.query_assignment)
             for query in range(len(block.offsets) - 1):
-                own = entries.of(query, query + 1)
-                scores = scorer.scores(own, 1)
-                better = self._expanded(own, scores, encoder.codebook.dim)
+                asked = entries.of(query, query + 1)
+                scores = scorer.scores(asked, 1)
+                better = self._expanded(asked, scores, encoder.codebook.dim, next(left_out, -1))
                 parts.append(rank_scores(scores if better is None else scorer.scores(better, 1), k))
         return Ranking(
             np.concatenate([one.ids for one in parts]), np.concatenate([one.scores for one in parts])
@@ -142,10 +149,13 @@ class HammingExpansion:
             Scorer.of(file, dim=dim, alpha=index.alpha, threshold=index.threshold, idf=index.idf),
         )
 
-    def _expanded(self, query: Entries, scores: NDArray[np.float64], dim: int) -> Entries | None:
-        """The query's new words and codes, or None if no picture is reliable."""
+    def _expanded(
+        self, query: Entries, scores: NDArray[np.float64], dim: int, left_out: int
+    ) -> Entries | None:
+        """The query's new words and codes, or None if no picture but the one left out is reliable."""
         assert self._pictures is not None
-        first = rank_scores(scores, min(self.short_list, scores.shape[1])).ids[0]
+        first = rank_scores(scores, min(self.short_list + 1, scores.shape[1])).ids[0]
+        first = first[first != left_out][: self.short_list]
         found = [self._pictures.of(int(picture)) for picture in first]
         most = int(self.strict * code_bits(dim) + 1e-9)
         reliable = [one for one in found if strong_matches(query, one, most) >= self.matches]

@@ -189,6 +189,18 @@ def given_neighbours(
     return Neighbours(ids, pair_similarities(queries, database, ids))
 
 
+def without_own(ids: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ranked lists (Q, K) without each query's own picture, `own` (Q,), -1 where it has none; -1 fills them up.
+
+    For benchmarks that leave one out: a query whose own picture is in the database has that for its nearest.
+
+    >>> without_own(np.array([[4, 2, 7], [2, 4, 7]]), np.array([2, -1])).tolist()
+    [[4, 7, -1], [2, 4, 7]]
+    """
+    left = np.where(ids == own[:, None], -1, ids)
+    return np.take_along_axis(left, np.argsort(left < 0, axis=1, kind="stable"), axis=1)
+
+
 def recall_of(
     database: ArrayLike, k: int, *, search: Search = "hnsw", sample: int = 1_000, seed: int = 0
 ) -> float:

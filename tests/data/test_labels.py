@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowq_core.data.benchmark import Benchmark, Query
+from lowq_core.data.benchmark import Benchmark, Query, own_pictures
 from lowq_core.data.folder import read_folder, with_distractors
 from lowq_core.data.labels import ImageSet, leave_one_out, read_labels
 from lowq_core.errors import LowqError
@@ -123,6 +123,14 @@ def test_leave_one_out_against_its_definition(names: list[str]) -> None:
         assert query.easy.tolist() == others
         assert query.hard.size == 0
         assert query.junk.tolist() == [index]
+    own = own_pictures(benchmark)
+    assert own is not None
+    assert own.tolist() == list(range(len(names)))
+
+
+def test_queries_from_elsewhere_have_no_picture_of_their_own() -> None:
+    queries = (Query("q", easy=[0], junk=[1]), Query("a", easy=[0], junk=[1]))  # the ground truth seeks "a"
+    assert own_pictures(Benchmark("two", ("a", "b"), queries, Path("."))) is None
 
 
 def test_folder_of_folders(tmp_path: Path) -> None:

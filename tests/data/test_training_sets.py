@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lowq_core.data.benchmark import own_pictures
 from lowq_core.data.gldv2 import read_gldv2, read_training_set
 from lowq_core.data.sfm120k import read_tuples, read_val_eccv2020
 from lowq_core.errors import LowqError
@@ -48,6 +49,9 @@ def test_sfm120k_validation_counts_the_query_as_junk(tmp_path: Path) -> None:
     assert first.image == "cc/bb/aa/00000000000000aabbcc"
     assert (first.easy.tolist(), first.junk.tolist()) == ([1], [0, 3])
     assert (second.easy.tolist(), second.junk.tolist()) == ([2, 3], [])  # it lists itself as a positive
+    own = own_pictures(benchmark)
+    assert own is not None
+    assert own.tolist() == [0, -1]
 
 
 @pytest.mark.parametrize(

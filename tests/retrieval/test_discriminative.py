@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from lowq_core.errors import LowqError
 from lowq_core.retrieval.discriminative import DiscriminativeQE
 
 
@@ -54,3 +55,23 @@ def test_unreadable_pictures_are_no_negatives() -> None:
     np.testing.assert_array_equal(
         search.fit(holed).planes(queries), DiscriminativeQE(n=3).fit(database).planes(queries)
     )
+
+
+def test_examples_are_taken_from_lists() -> None:
+    database, queries = unit(0, 30, 6), unit(1, 3, 6)
+    database[4] = 0
+    search = DiscriminativeQE(n=3, negatives=5).fit(database)
+    ranked = np.argsort(-(queries @ database.T), axis=1, kind="stable")
+    lists = np.array([[*row[row != 7], -1] for row in ranked])
+    smaller = DiscriminativeQE(n=3, negatives=5).fit(np.delete(database, 7, axis=0))
+    found = search.planes(queries, neighbours=lists)
+    np.testing.assert_array_equal(found, smaller.planes(queries))
+    assert (found != search.planes(queries)).any()
+    np.testing.assert_array_equal(
+        search.rank(queries, neighbours=lists).ids,
+        np.argsort(
+            -(found @ database.T).astype(np.float32) + 9 * (np.arange(30) == 4), axis=1, kind="stable"
+        ),
+    )
+    with pytest.raises(LowqError, match="a list of 3 pictures leaves no negative besides n=3"):
+        search.planes(queries, neighbours=[[0, 1, 2, 4, -1]] * 3)

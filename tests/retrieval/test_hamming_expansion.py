@@ -240,3 +240,24 @@ def test_used_before_fit_and_bad_k(tmp_path: Path) -> None:
         HammingExpansion(index=index()).save(tmp_path)
     with pytest.raises(LowqError, match="k=21"):
         HammingExpansion(index=index()).fit(pictures(0, 20)).rank(pictures(1, 2), 21)
+
+
+def test_a_picture_left_out_expands_nothing() -> None:
+    """As if it were not in the database; short lists are as long as before."""
+    database = pictures(3, 20, least=10)
+    rows = np.split(database.descriptors, database.offsets[1:-1])
+    asked = LocalArrays.of([rows[4], rows[11], rows[4]])
+    options = {"short_list": 3, "matches": 2, "strict": 0.3}
+    search = HammingExpansion(index=index(), **options).fit(database)
+    found = (
+        search.rank(asked, own=np.array([4, 11, -1])).scores,
+        search.rank(asked, own=np.array([4, 11, -1])).ids,
+    )
+    assert (found[0][0] != found[0][2]).any()
+    np.testing.assert_array_equal(found[1][2], search.rank(asked).ids[2])
+    for query, own in enumerate((4, 11)):
+        others = LocalArrays.of([row for number, row in enumerate(rows) if number != own])
+        smaller = HammingExpansion(index=index(), **options).fit(others)
+        ids = found[1][query][found[1][query] != own]
+        expected = smaller.rank(LocalArrays.of([rows[own]])).ids[0]
+        np.testing.assert_array_equal(ids, expected + (expected >= own))

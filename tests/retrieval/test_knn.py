@@ -21,6 +21,7 @@ from lowq_core.retrieval.knn import (
     nearest_neighbours,
     neighbours_of,
     recall_of,
+    without_own,
 )
 
 
@@ -200,3 +201,14 @@ def test_bad_input() -> None:
         nearest_neighbours(np.where(np.arange(5)[:, None] == 2, np.nan, database), 2)
     with pytest.raises(LowqError, match="recall: k=5"):
         recall_of(database, 5)
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 9), width=st.integers(1, 9))
+def test_without_own_by_a_loop(seed: int, size: int, width: int) -> None:
+    generator = np.random.default_rng(seed)
+    width = min(size, width)
+    ids = np.array([generator.permutation(size)[:width] for _ in range(5)])
+    own = generator.integers(-1, size, 5)
+    for row, one, left in zip(ids.tolist(), own.tolist(), without_own(ids, own).tolist(), strict=True):
+        others = [picture for picture in row if picture != one]
+        assert left == others + [-1] * (width - len(others))
