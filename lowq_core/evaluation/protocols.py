@@ -17,7 +17,7 @@ from lowq_core.evaluation.average_precision import plain_terms, trapezoid_terms
 from lowq_core.evaluation.positions import EASY, HARD, Found, Labels, RankReader, from_scores
 from lowq_core.evaluation.result import LEVELS, Evaluation, Level
 
-__all__ = ["LEVELS", "Evaluation", "Level", "evaluate", "evaluate_scores"]
+__all__ = ["LEVELS", "Evaluation", "Level", "evaluate", "evaluate_scores", "ignored"]
 
 _POSITIVE: dict[Level, tuple[int, ...]] = {"easy": (EASY,), "medium": (EASY, HARD), "hard": (HARD,)}
 _SOUGHT = {
@@ -103,6 +103,19 @@ def evaluate_scores(scores: ArrayLike, benchmark: Benchmark, *, ks: Sequence[int
         ]
 
     return _evaluation(_in_threads(read, table), benchmark, ks)
+
+
+def ignored(benchmark: Benchmark, level: Level) -> list[NDArray[np.int64]]:
+    """For each query what `level` deletes from a ranking: junk, and the positives of the other level.
+
+    >>> from pathlib import Path
+    >>> from lowq_core.data.benchmark import Query
+    >>> town = Benchmark("town", ("a", "b", "c"), (Query("q", easy=[0], hard=[2], junk=[1]),), Path("."))
+    >>> [ignored(town, level)[0].tolist() for level in LEVELS]
+    [[1, 2], [1], [0, 1]]
+    """
+    others = {"easy": "hard", "medium": "junk", "hard": "easy"}[level]
+    return [np.union1d(query.junk, getattr(query, others)) for query in benchmark.queries]
 
 
 def _evaluation(found: list[Found], benchmark: Benchmark, ks: Sequence[int]) -> Evaluation:

@@ -19,7 +19,7 @@ from lowq_core.methods.report import with_groups
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of a search, tried on the validation sets.
+    """One setting of a search or an augmentation, tried on the validation sets.
 
     Attributes:
         options: what differs from the papers'.
@@ -38,7 +38,7 @@ class Trial:
 
 
 def trials(pipeline: Pipeline, method: Method, grid: Mapping[str, Sequence[Any]]) -> list[Trial]:
-    """Every combination of `grid` tried for the search of `method`, on the profile's validation sets.
+    """Every combination of `grid` tried for the last part of `method`, on the profile's validation sets.
 
     What is trained for it shares no landmark with these sets, see `Pipeline.while_choosing`.
     """
@@ -49,11 +49,22 @@ def trials(pipeline: Pipeline, method: Method, grid: Mapping[str, Sequence[Any]]
     found = []
     for values in product(*grid.values()):
         options = tuple(zip(grid, values, strict=True))
-        tried = replace(method, options=options)
+        tried = with_options(method, options)
         reports = [with_groups(chooser.evaluate(tried, benchmark, noises)) for benchmark in benchmarks]
         at = {c: [report.map(c, "medium") or 0.0 for report in reports] for c in ("clean", "known")}
         found.append(Trial(options, float(np.mean(at["clean"])), float(np.mean(at["known"]))))
     return found
+
+
+def with_options(method: Method, options: tuple[tuple[str, Any], ...]) -> Method:
+    """`method` with `options` of its last part: the search, the verification, or the augmentation of the database.
+
+    >>> with_options(Method(augmented=True), (("n", 3),)).augmentation
+    (('n', 3),)
+    """
+    if method.augmented and method.search is None and method.verified is None:
+        return replace(method, augmentation=options)
+    return replace(method, options=options)
 
 
 def best(tried: Sequence[Trial]) -> Trial:

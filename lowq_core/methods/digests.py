@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def file_digest(path: Path) -> str:
     return _content(path, *stamp(path))
 
 
-def array_digest(values: NDArray[np.int64]) -> str:
+def array_digest(values: NDArray[Any]) -> str:
     """SHA-256 of an array's numbers."""
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 

@@ -54,40 +54,37 @@ class Geometry:
     embed: EmbedConfig
 
     def inliers(
-        self,
-        name: str,
-        pictures: Sequence[Picture],
-        ids: NDArray[np.int64],
-        queries: Sequence[Picture] | None = None,
+        self, name: str, pictures: Sequence[Picture], queries: Sequence[Picture] | None = None
     ) -> Count:
-        """The counts of each row of `ids`, candidates of one of `queries`, or of one of `pictures` without them.
+        """What counts pairs of one of `queries`, or of `pictures` without them, and one of `pictures`.
 
         Args:
             name: a key of `VERIFIERS`.
-            ids: (Q, k) or (N, k) numbers of `pictures`.
 
         Raises:
             LowqError: a query that cannot be read.
         """
         database = self._features(name, pictures, query=False)
         asked = None if queries is None else self._features(name, queries, query=True)
-        pairs = np.column_stack([np.repeat(np.arange(len(ids)), ids.shape[1]), ids.ravel()])
         kind, options = VERIFIERS[name]
-        folder = self.store.get(
-            "inliers",
-            config={"verifier": kind.__name__, "options": options},
-            inputs={
-                "pairs": array_digest(pairs),
-                "database": _digest(database),
-                "queries": "" if asked is None else _digest(asked),
-            },
-            code=[kind.__module__],
-            make=lambda out: np.save(
-                out / COUNTED, kind(**options).fit(database).counter(asked)(pairs), allow_pickle=False
-            ),
-        )
-        known = dict(zip(map(tuple, pairs.tolist()), np.load(folder / COUNTED).tolist(), strict=True))
-        return lambda some: np.array([known[tuple(pair)] for pair in some.tolist()], np.int64)
+
+        def count(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+            folder = self.store.get(
+                "inliers",
+                config={"verifier": kind.__name__, "options": options},
+                inputs={
+                    "pairs": array_digest(pairs),
+                    "database": _digest(database),
+                    "queries": "" if asked is None else _digest(asked),
+                },
+                code=[kind.__module__],
+                make=lambda out: np.save(
+                    out / COUNTED, kind(**options).fit(database).counter(asked)(pairs), allow_pickle=False
+                ),
+            )
+            return np.asarray(np.load(folder / COUNTED, allow_pickle=False))
+
+        return count
 
     def _features(self, name: str, pictures: Sequence[Picture], *, query: bool) -> LocalFeatures:
         """What geometry compares: activation regions, Hessian-affine features, or HOW's."""

@@ -79,7 +79,15 @@ def _global(text: str, parts: list[str]) -> Method:
             f"{', '.join(STARTED)}, or none"
         )
     trunk = Tuned(tuned) if tuned else None
-    return Method(embedding or "gem", whitening, trunk, bool(restored), bool(augmented), verified, search)
+    return Method(
+        embedding or "gem",
+        whitening,
+        trunk,
+        bool(restored),
+        bool(augmented),
+        verified=verified,
+        search=search,
+    )
 
 
 def _local(text: str, parts: list[str]) -> LocalMethod:

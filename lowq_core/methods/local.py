@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Protocol
 
-from lowq_core.data.benchmark import Benchmark
+import numpy as np
+from numpy.typing import NDArray
+
+from lowq_core.data.benchmark import Benchmark, own_pictures
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.evaluation.protocols import evaluate
 from lowq_core.extraction.local import LocalConfig, extract_local
 from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
 from lowq_core.methods.data import benchmark_of, training_tuples
 from lowq_core.methods.digests import array_digest, benchmark_digest, file_digest, pictures_digest
 from lowq_core.methods.local_validation import AsmkValidation
-from lowq_core.methods.parts import LocalMethod
-from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions
+from lowq_core.methods.parts import LocalMethod, check_skip
+from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, Skip, by_level, over_conditions
 from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
 from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import save_how
@@ -36,6 +39,20 @@ from lowq_core.training.tuples import TrainingTuples
 
 MODEL = "model.safetensors"
 CODEBOOK = "codebook"
+
+
+class RankPictures(Protocol):
+    """How queries rank a database."""
+
+    def __call__(
+        self, queries: Sequence[Picture], own: NDArray[np.int64] | None = None, skip: Skip | None = None
+    ) -> Ranking:
+        """`queries` -> the whole database, ranked.
+
+        Args:
+            own: see `own_pictures`; a query is not expanded by it.
+            skip: what geometry does not look at.
+        """
 
 
 @dataclass(frozen=True)
@@ -172,21 +189,19 @@ class LocalPipeline:
         index = self.index(method, pictures)
         return HammingExpansion(index=index) if method.expanded else index
 
-    def rank(
-        self, method: LocalMethod, pictures: Sequence[Picture]
-    ) -> Callable[[Sequence[Picture]], Ranking]:
+    def rank(self, method: LocalMethod, pictures: Sequence[Picture]) -> RankPictures:
         """How queries rank the database of `pictures`; a query that cannot be read is an error."""
         index = self.retriever(method, pictures)
         verifier = Verification().fit(self.features(method, pictures)) if method.verified else None
 
-        def rank(queries: Sequence[Picture]) -> Ranking:
+        def rank(
+            queries: Sequence[Picture], own: NDArray[np.int64] | None = None, skip: Skip | None = None
+        ) -> Ranking:
             asked = self.features(method, queries, strict=True)
-            found = index.rank(asked)
-            return (
-                verifier.rerank(found, asked, self.profile.searches["sv"]["candidates"])
-                if verifier
-                else found
-            )
+            found = index.rank(asked, own=own) if isinstance(index, HammingExpansion) else index.rank(asked)
+            if verifier is None:
+                return found
+            return verifier.rerank(found, asked, self.profile.searches["sv"]["candidates"], skip)
 
         return rank
 
@@ -203,11 +218,12 @@ class LocalPipeline:
         self, method: LocalMethod, benchmark: Benchmark, noises: Mapping[str, Sequence[int]] | None = None
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises`, as `Pipeline.evaluate` gives them."""
-        rank = self.rank(method, database_pictures(benchmark))
+        check_skip(method)
+        rank, own = self.rank(method, database_pictures(benchmark)), own_pictures(benchmark)
 
         def per_query_at(noise: NoiseAt | None) -> PerQuery:
-            found = evaluate(rank(query_pictures(benchmark, noise)).ids, benchmark).per_query
-            return {str(level): values for level, values in found.items()}
+            asked = partial(rank, query_pictures(benchmark, noise), own)
+            return by_level(asked, benchmark, own, skip_junk=method.skip_junk)
 
         names = tuple(query.image for query in benchmark.queries)
         configuration = {
@@ -216,6 +232,7 @@ class LocalPipeline:
             "asmk": dict(method.asmk),
             "expanded": method.expanded,
             "verified": method.verified,
+            "skip_junk": method.skip_junk,
             "profile": self.profile.name,
             "train": self.profile.train,
             "local": asdict(self.profile.local),

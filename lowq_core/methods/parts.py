@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowq_core.errors import LowqError
+
 if TYPE_CHECKING:  # the networks' module loads torch
     from lowq_core.models.how_config import Context, Smoothing
     from lowq_core.models.smoothing import SmoothingMode
@@ -56,6 +58,8 @@ VERIFIERS = {
 }
 STARTED = ("aqe", "alphaqe", "dfs", "dfst", "fsr", "dfs-fsr", "gss", "gss-untrained")
 """Searches that can start from verified pictures."""
+BEGUN = (*STARTED, "dqe", "gss_v", "gss_v-sv")
+"""Searches that begin with a query's nearest pictures."""
 HOW = {"how": "HOW local descriptors searched by ASMK, trained on the profile's training pictures"}
 LOCAL_PARTS = {
     "asmk": "the aggregated selective match kernel, which always searches: may be left out",
@@ -104,7 +108,10 @@ class Method:
         tuned: how the trunk is trained; None leaves it as ImageNet made it.
         restored: whether queries are restored first.
         augmented: whether the database is augmented.
+        augmentation: options of that, that differ from the profile's.
         verified: a key of `VERIFIERS`: geometry re-orders the first of a plain ranking; None trusts the descriptors.
+        skip_junk: whether this re-ordering leaves out what each protocol ignores, see `by_level`; only where there is
+            ground truth, and to be compared with works that do so.
         search: a key of `SEARCHES`, or None for the plain inner product; with `verified` a key of `STARTED`.
         options: of the search (or, without one, of the verification), that differ from the profile's.
     """
@@ -114,7 +121,9 @@ class Method:
     tuned: Tuned | None = None
     restored: bool = False
     augmented: bool = False
+    augmentation: tuple[tuple[str, Any], ...] = ()
     verified: str | None = None
+    skip_junk: bool = False
     search: str | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -154,6 +163,7 @@ class LocalMethod:
         asmk: options of `ASMK` that differ from the paper's.
         expanded: whether queries are expanded after a first search (Hamming query expansion).
         verified: whether geometry re-orders the first of the ranking.
+        skip_junk: as in `Method`.
 
     >>> LocalMethod(context="gcn", smoothing="learnable").name
     'how+gcn+smoothing3'
@@ -168,6 +178,7 @@ class LocalMethod:
     asmk: tuple[tuple[str, Any], ...] = ()
     expanded: bool = False
     verified: bool = False
+    skip_junk: bool = False
 
     @property
     def name(self) -> str:
@@ -188,3 +199,15 @@ class LocalMethod:
     def trained(self) -> bool:
         """Whether a part of it (the whitening at least) is fitted on training pictures."""
         return self.checkpoint is None
+
+
+def check_skip(method: Method | LocalMethod) -> None:
+    """LowqError where `method` skips junk, but re-orders nothing.
+
+    >>> check_skip(Method(verified="sv", skip_junk=True))
+    """
+    if method.skip_junk and not (method.verified and (isinstance(method, LocalMethod) or not method.search)):
+        raise LowqError(
+            f"{method.name}: skip_junk=True, but no re-ordering comes last; leave it out, or end in one of "
+            f"{', '.join(VERIFIERS)}"
+        )

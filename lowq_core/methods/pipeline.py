@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowq_core.data.benchmark import Benchmark
+from lowq_core.data.benchmark import Benchmark, own_pictures
 from lowq_core.data.named import RENDERED
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.evaluation.protocols import evaluate, evaluate_scores
+from lowq_core.evaluation.protocols import evaluate_scores
 from lowq_core.extraction.extract import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.described import Described, Descriptors
 from lowq_core.methods.digests import benchmark_digest, stamp
 from lowq_core.methods.local import LocalPipeline
-from lowq_core.methods.parts import EMBEDDINGS, LocalMethod, Method
-from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, over_conditions, with_groups
+from lowq_core.methods.parts import EMBEDDINGS, LocalMethod, Method, check_skip
+from lowq_core.methods.report import (
+    MethodReport,
+    NoiseAt,
+    PerQuery,
+    by_level,
+    over_conditions,
+    with_groups,
+)
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.methods.say import quiet as quiet
 from lowq_core.methods.searches import Searches
@@ -88,7 +95,7 @@ class Pipeline:
 
     @property
     def _searches(self) -> Searches:
-        return Searches(self.profile.searches, self.store, self.local, self.embed)
+        return Searches(self.profile.searches, self.store, self.local, self.embed, self.say)
 
     @property
     def _networks(self) -> TunedNetworks:
@@ -158,7 +165,8 @@ class Pipeline:
     ) -> MethodReport:
         """Average precisions on clean queries and under each of `noises` (name -> severities, averaged).
 
-        `known` and `held_out` are added where all noises of the group are asked for.
+        `known` and `held_out` are added where all noises of the group are asked for. Where the benchmark leaves one
+        out, no search begins with the query's own picture, see `Searches`.
         """
         if benchmark.name in self._taught(method) - set(RENDERED):
             self.say(
@@ -166,9 +174,10 @@ class Pipeline:
             )
         if isinstance(method, LocalMethod):
             return self.local.evaluate(method, benchmark, noises)
+        check_skip(method)
         describe = self._describer(method)
         database = describe(database_pictures(benchmark), self.strict)
-        rank = None
+        rank, own = None, own_pictures(benchmark)
         if method.search or method.verified or method.augmented:
             rank = self._searches.fitted(method, database, database_pictures(benchmark))
 
@@ -177,8 +186,8 @@ class Pipeline:
             described = describe(queries, True)
             if rank is None:
                 return _per_query(described, database, benchmark)
-            found = evaluate(rank(described, queries).ids, benchmark).per_query
-            return {str(level): values for level, values in found.items()}
+            asked = partial(rank, described, queries, own)
+            return by_level(asked, benchmark, own, skip_junk=method.skip_junk)
 
         names = tuple(query.image for query in benchmark.queries)
         return MethodReport(
@@ -264,7 +273,9 @@ class Pipeline:
             "tuned": method.tuned and asdict(method.tuned),
             "search": method.search and {"name": method.search} | dict(method.options),
             "augmented": method.augmented,
+            "augmentation": dict(method.augmentation),
             "verified": method.verified,
+            "skip_junk": method.skip_junk,
             "noises": {name: list(levels) for name, levels in (noises or {}).items()},
         }
 

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowq_core.data.benchmark import Benchmark
 from lowq_core.degrade import HELD_OUT, KNOWN
 from lowq_core.evaluation import result
 from lowq_core.evaluation.bootstrap import bootstrap_interval
+from lowq_core.evaluation.protocols import evaluate, ignored
+from lowq_core.retrieval.base import Ranking
 
 LEVELS: tuple[str, ...] = result.LEVELS
 PerQuery = dict[str, NDArray[np.float64]]
 NoiseAt = tuple[str, int]
 """A noise and its severity."""
+Skip = Sequence[NDArray[np.int64]]
+"""For each query, pictures of the database that geometry does not look at."""
 _GROUPS = (("known", KNOWN), ("held_out", HELD_OUT))
 
 
@@ -88,6 +93,28 @@ def over_conditions(
         if all(noise in found for noise in members):
             found[group] = mean_over([found[noise] for noise in members])
     return found
+
+
+def by_level(
+    rank: Callable[[Skip | None], Ranking],
+    benchmark: Benchmark,
+    own: NDArray[np.int64] | None,
+    *,
+    skip_junk: bool,
+) -> PerQuery:
+    """Average precisions of one ranking for all levels, or of one for each.
+
+    Args:
+        rank: ranks the benchmark's queries.
+        own: see `own_pictures`; geometry does not look at these.
+        skip_junk: rank once a level, and do not look at what that level deletes, as DELG, CVNet and AMES do: the
+            search is told a part of the ground truth then, see `rerank_by_inliers`.
+    """
+    if skip_junk:
+        found = {level: evaluate(rank(ignored(benchmark, level)).ids, benchmark) for level in result.LEVELS}
+        return {str(level): one.per_query[level] for level, one in found.items()}
+    ranking = rank(None if own is None else list(own[:, None]))
+    return {str(level): values for level, values in evaluate(ranking.ids, benchmark).per_query.items()}
 
 
 def with_groups(report: MethodReport) -> MethodReport:
