@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from scipy.io.matlab import MatReadError
 
 from lowq_core.errors import LowqError
 from lowq_core.files import write_bytes
+from lowq_core.methods.parts import STARTED
 from lowq_core.retrieval.base import Ranking
-from lowq_core.retrieval.catalogue import retriever
+from lowq_core.retrieval.catalogue import RETRIEVERS, retriever
+from lowq_core.retrieval.graph import read_lists
 
 MAT_DATABASE, MAT_QUERIES = "X", "Q"
 """Names in the `.mat` files of the revisited benchmarks' authors, which hold D x N, a column a picture."""
@@ -29,6 +31,9 @@ def rerank(
     method: str = "gss",
     options: Sequence[str] = (),
     k: int | None = None,
+    *,
+    index_graph: Path | None = None,
+    query_graph: Path | None = None,
 ) -> Ranking:
     """The database ranked for each query by a retriever of `lowq_core.retrieval.catalogue`.
 
@@ -38,23 +43,26 @@ def rerank(
         method: name of the retriever.
         options: of the retriever, as `name=value`.
         k: how many to return, all where it is None.
+        index_graph: `.npy` with ranked picture numbers, (N, K), that GSS connects instead of the nearest by
+            descriptor, such as the `*_index_ransac_graph.npy` that its authors published (GSS_V).
+        query_graph: likewise (Q, K), the pictures that queries start from, such as `*_query_ransac_graph.npy`; for
+            expansion and diffusion, too.
 
     Raises:
         LowqError: a file that cannot be read or holds something else, an unknown method or option, descriptors
-            that the retriever does not take.
+            or lists that the retriever does not take.
     """
-    search = retriever(method, **dict(_option(text) for text in options))
+    search: Any = retriever(method, **dict(_option(text) for text in options))
+    of_index = _neighbours(index_graph, method, ("gss",))
+    of_queries = _neighbours(query_graph, method, [name for name in STARTED if name in RETRIEVERS])
     found = _read(database, MAT_DATABASE)
     asked = _read(queries or database, MAT_QUERIES)
-    try:
-        return search.fit(found).rank(asked, k)
-    except LowqError as error:
-        told = (
-            str(error)
-            .replace("database:", f"{database}:", 1)
-            .replace("queries:", f"{queries or database}:", 1)
-        )
-        raise LowqError(told) from None
+    with _named({"database": database, "neighbours": index_graph}):
+        search.fit(found, **of_index)
+    names = {"queries": queries or database, "query neighbours": query_graph, "neighbours": query_graph}
+    with _named(names):
+        ranking: Ranking = search.rank(asked, k, **of_queries)
+    return ranking
 
 
 def write_ranking(ranking: Ranking, out: Path) -> Path:
@@ -102,11 +110,32 @@ def _read(path: Path, variable: str) -> NDArray[Any]:
     return np.ascontiguousarray(held[variable].T)
 
 
-def _option(text: str) -> tuple[str, Any]:
+def _neighbours(path: Path | None, method: str, takers: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """`neighbours` of `fit` or `rank`, if a file has them."""
+    if path is None:
+        return {}
+    if method not in takers:
+        raise LowqError(f"{path}: {method} takes no such graph; leave it out, or choose {', '.join(takers)}")
+    return {"neighbours": read_lists(path)}
+
+
+@contextmanager
+def _named(files: Mapping[str, Path | None]) -> Iterator[None]:
+    """Errors about what the retriever calls so name the file instead."""
+    try:
+        yield
+    except LowqError as error:
+        what, colon, told = str(error).partition(":")
+        raise LowqError(f"{files[what]}:{told}" if colon and files.get(what) else str(error)) from None
+
+
+def _option(text: str) -> tuple[str, int | float | str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise LowqError(f"option {text!r}: write it as name=value, such as k=5")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    return name, value

@@ -155,12 +155,26 @@ class Rerank:
     """Options of the method as name=value, such as k=5 epochs=100."""
     k: int | None = None
     """How many to return for each query (default: the whole database)."""
+    index_graph: Path | None = None
+    """.npy with ranked picture numbers (N x K, from 0, -1 for none) that gss connects instead of the nearest, such
+    as the *_index_ransac_graph.npy of its authors; the first k count."""
+    query_graph: Path | None = None
+    """Likewise the pictures that each query starts from (Q x K), such as *_query_ransac_graph.npy; the first
+    query_k (n for expansion) count."""
     out: Path = Path("ranking.npz")
     """.npz (ids, scores), .npy (ids) or .csv."""
 
     def run(self) -> int:
         from lowq_core.methods.arrays import rerank, write_ranking
 
-        ranking = rerank(self.database, self.queries, self.method, self.options, self.k)
+        ranking = rerank(
+            self.database,
+            self.queries,
+            self.method,
+            self.options,
+            self.k,
+            index_graph=self.index_graph,
+            query_graph=self.query_graph,
+        )
         print(write_ranking(ranking, self.out))
         return 0

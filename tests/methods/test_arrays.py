@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from lowq_core.cli import main
 from lowq_core.errors import LowqError
 from lowq_core.methods.arrays import rerank, write_ranking
 from lowq_core.retrieval.base import Ranking
-from lowq_core.retrieval.catalogue import RETRIEVERS, retriever
+from lowq_core.retrieval.catalogue import RETRIEVERS, plain_options, retriever
+from lowq_core.retrieval.expansion import AverageQE
+from lowq_core.retrieval.gss.retriever import GSS
 
 SMALL = {
     "dfs": {"k": 3},
@@ -86,6 +89,18 @@ def test_from_the_command_line(files: tuple[Path, Path], tmp_path: Path, capsys)
         (["--options", "k"], "write it as name=value"),
         (["--k", "99"], "k=99"),
         (["--options", "k=50"], "k=50"),
+        (["--options", "k=five"], "gss: k='five' is no whole number; write one, such as k=5"),
+        (["--options", "k=2.5"], "k=2.5 is no whole number"),
+        (["--options", "k=1e400"], "k=inf is no whole number"),
+        (["--options", "lr=high"], "lr='high' is no number; write one, such as lr=0.0001"),
+        (["--options", "lr=nan"], "lr=nan: choose a number above 0"),
+        (["--options", "k={[]:1}"], "k='{[]:1}' is no whole number"),
+        (["--options", "search=5"], "search=5 is no word; write one, such as search=exact"),
+        (["--options", "seed=99999999999999999999"], "seed=99999999999999999999: choose"),
+        (
+            ["--method", "dba", "--options", "then=aqe"],
+            "dba has no option 'then'; choose among n, alpha, search",
+        ),
     ],
 )
 def test_bad_arguments(
@@ -95,6 +110,78 @@ def test_bad_arguments(
     assert main(["rerank", *map(str, files), *arguments, "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_defaults_have_the_types_that_options_are_checked_by(name: str) -> None:
+    hints = get_type_hints(RETRIEVERS[name].__init__)
+    for key, default in plain_options(RETRIEVERS[name]).items():
+        assert hints[key] is type(default) or default in get_args(hints[key]), key
+
+
+def test_numbers_of_numpy_are_options() -> None:
+    assert retriever("alphaqe", n=np.int64(3), alpha=np.float32(2)).n == 3  # type: ignore[attr-defined]
+    assert retriever("alphaqe", alpha=2).alpha == 2  # type: ignore[attr-defined]
+    with pytest.raises(LowqError, match="n=True is no whole number"):
+        retriever("aqe", n=True)
+
+
+def test_graphs_from_files(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """The verified graphs that GSS' authors published: ranked numbers, the index' and the queries'."""
+    draw = np.random.default_rng(2)
+    index = np.array([draw.permutation(20) for _ in range(20)], np.int32)
+    asked = np.array([draw.permutation(20) for _ in range(3)], np.int32)
+    np.save(tmp_path / "town_index_ransac_graph.npy", index)
+    np.save(tmp_path / "town_query_ransac_graph.npy", asked)
+    graphs = {
+        "index_graph": tmp_path / "town_index_ransac_graph.npy",
+        "query_graph": tmp_path / "town_query_ransac_graph.npy",
+    }
+    options = {"k": 4, "query_k": 2, "epochs": 2}
+    gss = GSS(**options).fit(unit(20, 0), neighbours=index)
+    written = [f"{key}={value}" for key, value in options.items()]
+    for given, wanted in (
+        (("index_graph",), gss.rank(unit(3, 1))),
+        (("index_graph", "query_graph"), gss.rank(unit(3, 1), neighbours=asked)),
+    ):
+        found = rerank(*files, "gss", written, **{name: graphs[name] for name in given})
+        np.testing.assert_array_equal(found.ids, wanted.ids)
+        np.testing.assert_array_equal(found.scores, wanted.scores)
+    assert (gss.rank(unit(3, 1)).ids != GSS(**options).fit(unit(20, 0)).rank(unit(3, 1)).ids).any()
+    expanded = rerank(*files, "aqe", ["n=2"], query_graph=graphs["query_graph"])
+    np.testing.assert_array_equal(
+        expanded.ids, AverageQE(n=2).fit(unit(20, 0)).rank(unit(3, 1), neighbours=asked).ids
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index-graph", "rows3.npy", "--method", "dfs"], "rows3.npy: dfs takes no such graph"),
+        (["--query-graph", "rows3.npy", "--method", "dqe"], "rows3.npy: dqe takes no such graph"),
+        (["--index-graph", "none.npy"], "none.npy: no such file"),
+        (["--index-graph", "rows3.npy"], "rows3.npy: 3 rows for 20 pictures"),
+        (["--query-graph", "rows20.npy"], "rows20.npy: 20 rows for 3 pictures"),
+        (["--query-graph", "rows20.npy", "--method", "aqe"], "rows20.npy: 20 rows for 3 pictures"),
+        (["--query-graph", "beyond.npy"], "beyond.npy: row 0 names picture 20"),
+        (["--index-graph", "x.npy"], "x.npy: float32 of shape (20, 6); give whole numbers"),
+    ],
+)
+def test_bad_graphs(
+    files: tuple[Path, Path],
+    arguments: list[str],
+    message: str,
+    capsys,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rows3.npy", np.zeros((3, 12), int))
+    np.save("rows20.npy", np.zeros((20, 12), int))
+    np.save("beyond.npy", np.full((3, 12), 20))
+    assert main(["rerank", *map(str, files), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("ranking.npz").exists()
 
 
 def test_bad_files(files: tuple[Path, Path], tmp_path: Path) -> None:

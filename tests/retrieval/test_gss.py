@@ -290,6 +290,8 @@ def test_read_only_descriptors(tmp_path: Path) -> None:
         ({"precision": "float16"}, "precision='float16' is unknown"),
         ({"search": "kd"}, "search='kd' is unknown"),
         ({"pairs": 0}, "pairs=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 1 << 63}, "seed=9223372036854775808"),
     ],
 )
 def test_bad_options(options: dict[str, float], sentence: str) -> None:

@@ -41,6 +41,8 @@ class Schedule:
             raise LowqError(
                 f"all_pairs_up_to={self.all_pairs_up_to}, pairs={self.pairs}: choose 0 or more, and 1 or more"
             )
+        if not 0 <= self.seed < 1 << 63:
+            raise LowqError(f"seed={self.seed}: choose a whole number from 0 to {(1 << 63) - 1}")
         check_percentile(self.beta_percentile)
         check_precision(self.precision)
 

@@ -29,14 +29,6 @@ class VerifiedNeighbours(NamedTuple):
     ids: NDArray[np.int64]
     inliers: NDArray[np.int64]
 
-    def at_least(self, inliers: int) -> NDArray[np.int64]:
-        """(N, k) ids with -1, no edge, in place of those with fewer inliers.
-
-        >>> VerifiedNeighbours(np.array([[4, 2]]), np.array([[30, 3]])).at_least(10).tolist()
-        [[4, -1]]
-        """
-        return np.where(self.inliers >= inliers, self.ids, -1)
-
 
 def verified_neighbours(ids: ArrayLike, count: Count, k: int, *, own: bool = False) -> VerifiedNeighbours:
     """The `k` candidates of each row with the most inliers; equal ones as they were.

@@ -195,7 +195,8 @@ def test_graph_for_gss(things: tuple[PictureFeatures, LocalFeatures]) -> None:
     found = Verification(threshold=4).fit(database).neighbours(candidates, 2)
     vectors = np.abs(np.random.default_rng(0).standard_normal((6, 4))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    every, sure = union_graph(vectors, found.ids), union_graph(vectors, found.at_least(20))
+    confirmed = np.where(found.inliers >= 20, found.ids, -1)
+    every, sure = union_graph(vectors, found.ids), union_graph(vectors, confirmed)
     assert 4 in every.columns[every.offsets[1] : every.offsets[2]]
     assert sure.columns[sure.offsets[1] : sure.offsets[2]].tolist() == [1, 2, 4]
     assert sure.columns[sure.offsets[3] : sure.offsets[4]].tolist() == [3]
