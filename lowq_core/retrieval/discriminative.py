@@ -15,7 +15,7 @@ from lowq_core.retrieval.graph import check_lists
 from lowq_core.retrieval.saved import read_saved, write_saved
 from lowq_core.retrieval.unit import UnitSearch, as_unit_descriptors, normalised
 
-_TOLERANCE = 1e-6  # of the classifier's optimality conditions
+_TOLERANCE = 1e-8  # of the classifier's optimality conditions
 
 
 class DiscriminativeQE:

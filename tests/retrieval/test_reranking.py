@@ -81,7 +81,7 @@ def test_permuting_the_database_permutes_the_result(name: str) -> None:
     order = np.random.default_rng(2).permutation(80)
     straight = scores_of(MAKERS[name]().fit(database).rank(queries))
     permuted = scores_of(MAKERS[name]().fit(database[order]).rank(queries))
-    np.testing.assert_allclose(permuted, straight[:, order], atol=2e-5, rtol=2e-5)
+    np.testing.assert_allclose(permuted, straight[:, order], atol=1e-5, rtol=1e-5)
 
 
 @all_of_them
@@ -103,7 +103,7 @@ def test_zero_rows_come_last_and_change_little(name: str) -> None:
     assert (found.scores[:, :-2] > -3).all()
     kept = np.delete(np.arange(82), [0, 41])
     expected = scores_of(MAKERS[name]().fit(database).rank(queries))
-    np.testing.assert_allclose(scores_of(found)[:, kept], expected, atol=2e-5, rtol=2e-5)
+    np.testing.assert_allclose(scores_of(found)[:, kept], expected, atol=1e-5, rtol=1e-5)
 
 
 @all_of_them
