@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +15,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
+from lowq_core.losses import gss_beta
 from lowq_core.losses.gss import GSSLoss, gss_loss, pair_loss, sampled_gss_loss
 from lowq_core.losses.gss_beta import similarity_percentile
+
+MEMORY = """
+import sys
+from pathlib import Path
+
+import torch
+
+from lowq_core.losses.gss import gss_loss
+from lowq_core.losses.gss_beta import similarity_percentile
+
+
+def dense(e):
+    (-0.5 * (torch.relu(e @ e.t()) - 0.5) ** 2).mean().backward()
+
+
+def kilobytes(key):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(key))
+
+
+ways = {
+    "loss": lambda e: gss_loss(e, 0.5, block=256).backward(),
+    "percentile": similarity_percentile,
+    "dense": dense,
+}
+for name, way in ways.items():
+    for size in (1_100, 2_000, 4_000):  # the first one loads what is loaded once
+        e = torch.nn.functional.normalize(torch.randn(size, 8)).requires_grad_()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        before = kilobytes("VmRSS")
+        way(e)
+        print(name, kilobytes("VmHWM") - before)
+        del e
+"""
 
 
 def unit(seed: int, N: int, D: int, shift: float = 0.3) -> torch.Tensor:
@@ -127,12 +164,54 @@ def test_sampled_pairs_have_no_bias() -> None:
         assert ((found.mean(0) - expected).abs() <= 4.5 * error + 1e-15).all()
 
 
-@given(seed=st.integers(0, 99), N=st.integers(1, 30), percentile=st.floats(0, 100))
-@settings(max_examples=30, deadline=None)
-def test_percentile_equals_numpy(seed: int, N: int, percentile: float) -> None:
-    e = unit(seed, N, 6)
-    expected = np.percentile((e @ e.t()).numpy(), percentile)
-    assert similarity_percentile(e, percentile) == pytest.approx(expected, abs=1e-12)
+def test_memory_does_not_grow_with_all_pairs() -> None:
+    """Peaks at N and 2 N in a process of its own: the whole matrix takes four times as much, blocks do not."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak of memory can be started again on Linux only")
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is given back
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, env=environment, check=True
+    )
+    peaks: dict[str, list[int]] = {}
+    for line in done.stdout.splitlines():
+        name, grown = line.split()
+        peaks.setdefault(name, []).append(int(grown))
+    matrix = 4 * 4_000**2 / 1024
+    _, one, doubled = peaks["dense"]
+    assert doubled > matrix
+    assert doubled > 3 * one
+    for name in ("loss", "percentile"):
+        _, one, doubled = peaks[name]
+        assert doubled < matrix / 2, name
+        assert doubled < 2 * one + 4_096, name
+
+
+@given(
+    seed=st.integers(0, 99),
+    N=st.integers(1, 30),
+    percentile=st.floats(0, 100),
+    block=st.integers(1, 35),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=60, deadline=None)
+def test_percentile_equals_numpy(
+    seed: int, N: int, percentile: float, block: int, dtype: torch.dtype
+) -> None:
+    e = unit(seed, N, 6).to(dtype)
+    expected = np.percentile((e.double() @ e.double().t()).numpy(), percentile)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gss_beta, "_BLOCK", block)
+        found = similarity_percentile(e, percentile)
+    assert found == pytest.approx(expected, abs=1e-12 if dtype == torch.float64 else 3e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_rank_among_equal_and_negative_products(dtype: torch.dtype) -> None:
+    """Products of one factor each are exact, so all of them are found bit by bit."""
+    e = torch.tensor([[-2.0], [-0.5], [-0.0], [0.0], [0.5], [0.5], [1.0], [3.0], [1e-30]], dtype=dtype)
+    products = np.sort((e @ e.t()).double().numpy().ravel())
+    found = [similarity_percentile(e, 100 * rank / 80) for rank in range(81)]
+    np.testing.assert_allclose(found, products, rtol=1e-12, atol=1e-12)
 
 
 def test_percentile_of_sampled_pairs() -> None:
