@@ -1,4 +1,8 @@
-"""ASMK as a whole: against the formula, against the package `asmk`, and what has to hold whatever the data."""
+"""ASMK as a whole: against the formula, against the package `asmk`, and what has to hold whatever the data.
+
+What is compared with the package are made-up vectors, HOW's features of rendered scenes, and of photos where there
+are some.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowq_core.data.catalogue import load_benchmark
+from lowq_core.data.papertown import town, training_set
+from lowq_core.data.pictures import database_pictures, query_pictures, set_pictures
 from lowq_core.errors import LowqError
+from lowq_core.extraction.local import LocalConfig, LocalFeatures, embed_local
+from lowq_core.images import Picture
+from lowq_core.models.how import how
+from lowq_core.models.how_checkpoints import save_how
+from lowq_core.models.how_config import HowConfig
 from lowq_core.retrieval.asmk.codebook import Codebook
 from lowq_core.retrieval.asmk.retriever import ASMK
-from lowq_core.retrieval.base import LocalArrays
+from lowq_core.retrieval.base import LocalArrays, LocalDescriptors
 from lowq_core.retrieval.saved import MANIFEST
+from lowq_core.training.how_recipe import HowTraining, fit_whitening
 
 OPTIONS = [
     {},
@@ -73,7 +86,7 @@ def score_by_formula(queries: LocalArrays, database: LocalArrays, search: ASMK) 
     return scores
 
 
-def scores_of(search: ASMK, queries: LocalArrays) -> np.ndarray:
+def scores_of(search: ASMK, queries: LocalDescriptors) -> np.ndarray:
     """(Q, N) scores in the database's order."""
     ranking = search.rank(queries)
     scores = np.empty(ranking.scores.shape, np.float32)
@@ -91,7 +104,7 @@ def test_equals_the_formula(options: dict, dim: int) -> None:
     )
 
 
-def package_scores(search: ASMK, database: LocalArrays, queries: LocalArrays) -> np.ndarray:
+def package_scores(search: ASMK, database: LocalDescriptors, queries: LocalDescriptors) -> np.ndarray:
     """What the package `asmk` gives on the same codebook."""
     package = pytest.importorskip("asmk")
     params = {
@@ -135,6 +148,48 @@ def test_equals_the_package(options: dict, dim: int) -> None:
     np.testing.assert_allclose(
         scores_of(search, queries), package_scores(search, database, queries), atol=1e-6
     )
+
+
+def how_features(
+    folder: Path, database: list[Picture], queries: list[Picture], others: list[Picture]
+) -> list[LocalFeatures]:
+    """HOW's features of three lists of pictures: trunk as ImageNet made it, whitening fitted on `others`."""
+    told = HowTraining(HowConfig(dim=32), size=192, whitening_features=100)
+    model = how(told.config)
+    fit_whitening(model, told, others)
+    save_how(model, folder / "how.safetensors")
+    config = LocalConfig(folder / "how.safetensors", size=192, scales=(1.0, 0.5), count=100)
+    return [embed_local(some, config) for some in (database, queries, others)]
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[LocalFeatures]:
+    """Features of the smallest PaperTown: all its database, queries and training pictures."""
+    benchmark, others = town("test", "smoke"), set_pictures(training_set("smoke"))
+    folder = tmp_path_factory.mktemp("rendered")
+    return how_features(folder, database_pictures(benchmark), query_pictures(benchmark), others)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, lowq_data: Path) -> list[LocalFeatures]:
+    """Features of photos: each query of rparis_mini, some of its database, others for whitening and words."""
+    benchmark = load_benchmark(lowq_data / "rparis_mini" / "gnd_rparis_mini.json")
+    pictures = database_pictures(benchmark)
+    return how_features(
+        tmp_path_factory.mktemp("photos"), pictures[::6], query_pictures(benchmark), pictures[1::12]
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("source", ["rendered", "photos"])
+def test_equals_the_package_on_features_of_pictures(
+    source: str, options: dict, request: pytest.FixtureRequest
+) -> None:
+    database, queries, others = request.getfixturevalue(source)
+    search = ASMK(words=256, **options).train(others.descriptors).fit(database)
+    scores = scores_of(search, queries)
+    np.testing.assert_allclose(scores, package_scores(search, database, queries), atol=1e-6)
+    assert scores.max() > 0.01  # far above the tolerance
 
 
 def test_same_codebook_as_the_package() -> None:
@@ -246,11 +301,16 @@ def test_a_word_in_every_picture_has_no_weight_with_idf() -> None:
     assert (scores_of(search, same) == 0).all()
 
 
-def test_at_most_21_bytes_a_cell() -> None:
+def test_at_most_21_bytes_a_cell_in_memory_and_on_disk(tmp_path: Path) -> None:
     database = pictures(0, 40, 128, most=400, least=300)
-    file = ASMK(codebook=words(2, 200, 128)).fit(database)._file
-    size = sum(array.nbytes for array in (file.offsets, file.pictures, file.codes, file.cells))
-    assert size <= 21 * len(file.pictures)
+    search = ASMK(codebook=words(2, 200, 128)).fit(database)
+    file, names = search._file, ("offsets", "pictures", "codes", "cells")
+    assert sum(getattr(file, name).nbytes for name in names) <= 21 * len(file.pictures)
+    search.save(tmp_path)
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes.pop("centroids.npy") > 4 * 200 * 128  # of the codebook, however large the index is
+    assert {f"{name}.npy" for name in names} < sizes.keys()
+    assert sum(sizes.values()) <= 21 * len(file.pictures)
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
