@@ -49,10 +49,12 @@ def cosine_graph(
         features: (N, C).
         k: most cells that one cell chooses; None for no limit.
         threshold: of the cosine; None for no other than 0.
-        chunk: cells whose N cosines are held at a time; it bounds memory at 4 chunk N bytes and a few more.
+        chunk: cells whose N cosines are held at a time. With `k` it bounds memory, at 4 chunk N bytes and what
+            at most 2 k N edges take; a threshold alone may leave any number of edges, up to N^2.
 
     Raises:
-        LowqError: neither `k` nor `threshold`, k below 1, features that are NaN or infinite.
+        LowqError: neither `k` nor `threshold`, k below 1, a threshold outside -1 to 1, features that are NaN or
+            infinite.
 
     >>> graph = cosine_graph(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), k=1)
     >>> graph.neighbours.others.tolist(), [round(w, 2) for w in graph.weights.tolist()]
@@ -212,3 +214,5 @@ def check_choice(k: int | None, threshold: float | None) -> None:
         )
     if k is not None and k < 1:
         raise LowqError(f"graph: k={k}; connect each cell to at least one other")
+    if threshold is not None and not -1 <= threshold < 1:
+        raise LowqError(f"graph: threshold={threshold}; cosines lie between -1 and 1, so choose less than 1")

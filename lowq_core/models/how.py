@@ -218,8 +218,13 @@ def _context(config: HowConfig, channels: int) -> nn.Module | None:
         return None
     if config.context in ("gcn", "gcn_reweight"):
         variant: GraphVariant = "residual" if config.context == "gcn" else "reweight"
-        return GraphRefinement(channels, blocks=config.blocks, k=config.k, variant=variant)
-    return SecondOrderAttention(channels) if config.context == "solar" else SelfAttention(channels)
+        return GraphRefinement(
+            channels, blocks=config.blocks, k=config.k, threshold=config.threshold, variant=variant
+        )
+    if config.context == "self_attention":
+        return SelfAttention(channels)
+    # As published: 4 after a ResNet's third stage, else 2. Of trunks that are no ResNet nothing is published.
+    return SecondOrderAttention(channels, reduction=4 if config.backbone == "resnet50-" else 2)
 
 
 def _smoothing(config: HowConfig, channels: int) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from lowq_core.errors import LowqError
 from lowq_core.models.backbone import BACKBONES
+from lowq_core.models.graph_refinement import check_choice
 from lowq_core.models.smoothing import SmoothingMode
 
 Context = Literal["none", "gcn", "gcn_reweight", "solar", "self_attention"]
@@ -25,10 +26,12 @@ class HowConfig:
         smoothing: average (HOW), learnable, or none.
         kernel: side of the smoothing window in cells, odd.
         mode: what a learnable window's weights come from: places, features, or both.
-        k, blocks: neighbours and blocks of graph refinement.
+        k, threshold: which edges the graph of graph refinement has, see `cosine_graph`: the k most similar cells,
+            those above the threshold, or, with both given, those that meet both.
+        blocks: of graph refinement.
 
     Raises:
-        LowqError: an unknown name, an even kernel, a count below 1.
+        LowqError: an unknown name, an even kernel, a count below 1, a graph without a choice of edges.
 
     >>> HowConfig(smoothing="learnable", kernel=5).context
     'none'
@@ -40,7 +43,8 @@ class HowConfig:
     smoothing: Smoothing = "average"
     kernel: int = 3
     mode: SmoothingMode = "spatial"
-    k: int = 8
+    k: int | None = 8
+    threshold: float | None = None
     blocks: int = 2
 
     def __post_init__(self) -> None:
@@ -54,8 +58,9 @@ class HowConfig:
                 raise LowqError(
                     f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}"
                 )
-        for name in ("dim", "kernel", "k", "blocks"):
+        for name in ("dim", "kernel", "blocks"):
             if getattr(self, name) < 1:
                 raise LowqError(f"{name}={getattr(self, name)}: has to be 1 or more")
+        check_choice(self.k, self.threshold)
         if self.kernel % 2 == 0:
             raise LowqError(f"kernel={self.kernel}: has to be odd, so that a cell is in its middle")

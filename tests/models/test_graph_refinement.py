@@ -203,6 +203,9 @@ def test_wrong_input() -> None:
         cosine_graph(x[0].flatten(1).T, k=None)
     with pytest.raises(LowqError, match="k=0"):
         cosine_graph(x[0].flatten(1).T, k=0)
+    for threshold in (1.0, -1.5, float("nan")):
+        with pytest.raises(LowqError, match=f"threshold={threshold}; cosines lie between"):
+            GraphRefinement(4, threshold=threshold)
     with pytest.raises(LowqError, match="'gate'"):
         GraphRefinement(4, variant="gate")  # type: ignore[arg-type]
     with pytest.raises(LowqError, match="blocks=0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
 from lowq_core.models import local_whitening
+from lowq_core.models.attention import SecondOrderAttention
 from lowq_core.models.backbone import Backbone
 from lowq_core.models.context import Refined
+from lowq_core.models.graph_refinement import GraphRefinement
 from lowq_core.models.how import HOW, how
 from lowq_core.models.how_config import HowConfig
 from lowq_core.models.local_whitening import fit_local_whitening
@@ -193,6 +196,28 @@ def test_every_combination_trains_what_it_should(context: str, smoothing: str) -
         assert model.eval().local(picture(), 10).descriptors.shape == (10, 4)
 
 
+@pytest.mark.parametrize("choice", [{"k": 3}, {"k": None, "threshold": 0.2}, {"k": 2, "threshold": 0.2}])
+def test_graph_has_the_edges_of_the_config(choice: dict[str, Any]) -> None:
+    model, x = toy(HowConfig(dim=4, context="gcn", **choice)), picture()
+    assert model.context is not None
+    with torch.no_grad():
+        model.context.gains.fill_(0.5)
+    by_hand = GraphRefinement(8, **choice)
+    by_hand.load_state_dict(model.context.state_dict())
+    torch.testing.assert_close(model.maps(x).features, by_hand(model.trunk(x)).features)
+    model(x).sum().backward()
+    assert model.context.gains.grad is not None
+    assert (model.context.gains.grad != 0).all()
+
+
+@pytest.mark.parametrize(("name", "reduction"), [("resnet50-", 4), ("resnet18", 2), ("lite0-", 2)])
+def test_solar_reduces_as_published(name: str, reduction: int) -> None:
+    """By 4 on the 1024 channels of a ResNet-50's third stage, by 2 after the fourth."""
+    model = how(HowConfig(backbone=name, dim=8, context="solar"), "random")
+    assert isinstance(model.context, SecondOrderAttention)
+    assert model.context.value.out_channels == model.trunk.channels // reduction
+
+
 def test_learnable_smoothing_starts_as_how() -> None:
     x = picture()
     learnable = toy(HowConfig(dim=4, smoothing="learnable"))
@@ -211,6 +236,10 @@ def test_bad_arguments() -> None:
         ({"mode": "time"}, "choose one of spatial"),
         ({"kernel": 4}, "has to be odd"),
         ({"dim": 0}, "dim=0"),
+        ({"k": 0}, "k=0"),
+        ({"k": None}, "k and threshold are both None"),
+        ({"threshold": 1.0}, "threshold=1.0; cosines lie between"),
+        ({"threshold": float("nan")}, "threshold=nan"),
     ):
         with pytest.raises(LowqError, match=message):
             HowConfig(**options)
