@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lowq_core.errors import LowqError
@@ -36,7 +36,11 @@ def small(**options: Any) -> HOW:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"context": "gcn", "smoothing": "learnable", "kernel": 5, "mode": "both", "k": 4, "blocks": 1}],
+    [
+        {},
+        {"context": "gcn", "smoothing": "learnable", "kernel": 5, "mode": "both", "k": 4, "blocks": 1},
+        {"context": "gcn", "k": None, "threshold": 0.25},
+    ],
 )
 def test_round_trip(options: dict[str, Any], tmp_path: Path) -> None:
     model = small(**options)
@@ -57,26 +61,51 @@ def test_round_trip(options: dict[str, Any], tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["how.safetensors"]
 
 
-def published(skip: int, dim: int = 8) -> tuple[nn.Sequential, dict[str, Any]]:
+def test_file_of_before_there_was_a_threshold(tmp_path: Path) -> None:
+    file = tmp_path / "how.safetensors"
+    model = small(context="gcn")
+    save_how(model, file)
+    with safe_open(file, "pt") as opened:
+        described = json.loads(opened.metadata()["lowq how"])
+    del described["config"]["threshold"]
+    save_file(load_file(file), file, metadata={"lowq how": json.dumps(described)})
+    again = load_how(file)
+    assert again.config == model.config
+    assert again.config.threshold is None
+    assert weights_digest(again) == weights_digest(model)
+
+
+def published(
+    architecture: str = "resnet18", skip: int = 0, dim: int = 8
+) -> tuple[nn.Sequential, dict[str, Any]]:
     """Trunk as the publishers number it, and the file's content, with what else training leaves in it."""
     torch.manual_seed(1)
-    network = torchvision.models.resnet18(weights=None)
-    features = nn.Sequential(*list(network.children())[:-2]).eval()
+    network = getattr(torchvision.models, architecture)(weights=None)
+    channels = network.fc.in_features // 2**skip
+    features = nn.Sequential(*list(network.children())[: -2 - skip]).eval()
     state = {f"features.{key}": value for key, value in features.state_dict().items()}
-    state |= {"dim_reduction.weight": torch.randn(dim, 512, 1, 1), "dim_reduction.bias": torch.randn(dim)}
+    state |= {
+        "dim_reduction.weight": torch.randn(dim, channels, 1, 1),
+        "dim_reduction.bias": torch.randn(dim),
+    }
     optimizer = torch.optim.Adam(features[:1].parameters())
     scores: dict[str, Any] = defaultdict(list)
     scores["train_loss"].append((1, 0.25))
     scores["local_descriptor"] = defaultdict(list, val_eccv20=[(5, np.float64(84.0))])
     params = {
-        "architecture": "resnet18",
+        "architecture": architecture,
         "pretrained": True,
         "skip_layer": skip,
         "dim_reduction": {"dim": dim},
         "smoothing": {"kernel_size": 3},
         "runtime": {"mean_std": [MEAN, STD], "image_size": 1024, "training_scales": [1]},
     }
-    meta = {"architecture": "resnet18", "backbone_dim": 512, "outputdim": dim, "corercf_size": 32}
+    meta = {
+        "architecture": architecture,
+        "backbone_dim": channels,
+        "outputdim": dim,
+        "corercf_size": 32 // 2**skip,
+    }
     return features, {
         "epoch": 5,
         "meta": meta,
@@ -91,17 +120,21 @@ def published(skip: int, dim: int = 8) -> tuple[nn.Sequential, dict[str, Any]]:
 
 def old_layout(content: dict[str, Any]) -> dict[str, Any]:
     state = {key.replace("dim_reduction", "whiten"): value for key, value in content["state_dict"].items()}
-    meta = {"architecture": "resnet18", "skip_layer": 0, "dim": 8, "feat_pool_k": 3, "mean": MEAN, "std": STD}
+    params = content["net_params"]
+    meta = {name: params[name] for name in ("architecture", "skip_layer")}
+    meta |= {"dim": 8, "feat_pool_k": 3, "mean": MEAN, "std": STD}
     return {"meta": meta, "state_dict": state}
 
 
 @pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(("architecture", "skip"), [("resnet18", 0), ("resnet50", 1)])
 @torch.inference_mode()
-def test_published(old: bool, tmp_path: Path) -> None:
-    features, content = published(0)
+def test_published(architecture: str, skip: int, old: bool, tmp_path: Path) -> None:
+    """ResNet-18 as a whole and ResNet-50 without its last block, the two that are published."""
+    features, content = published(architecture, skip)
     torch.save(old_layout(content) if old else content, tmp_path / "how.pth")
     model = load_how(tmp_path / "how.pth")
-    assert model.config == HowConfig(backbone="resnet18", dim=8)
+    assert model.config == HowConfig(backbone=architecture + "-" * skip, dim=8)
     x = torch.rand(1, 3, 96, 70)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     map_ = features((x - mean) / std)
@@ -114,8 +147,8 @@ def test_published(old: bool, tmp_path: Path) -> None:
     torch.testing.assert_close(load_how(tmp_path / "ours.safetensors").maps(x).descriptors, maps.descriptors)
 
 
-def test_published_without_smoothing_and_with_a_cut(tmp_path: Path) -> None:
-    _, content = published(0)
+def test_published_without_smoothing_and_with_the_weights_of_another_trunk(tmp_path: Path) -> None:
+    _, content = published()
     content["net_params"]["smoothing"] = None
     torch.save(content, tmp_path / "how.pth")
     assert load_how(tmp_path / "how.pth").config.smoothing == "none"
@@ -127,7 +160,7 @@ def test_published_without_smoothing_and_with_a_cut(tmp_path: Path) -> None:
 
 def test_published_that_cannot_be_used(tmp_path: Path) -> None:
     file = tmp_path / "x.pth"
-    _, good = published(0)
+    _, good = published()
 
     def refused(message: str, content: Any) -> None:
         torch.save(content, file)
