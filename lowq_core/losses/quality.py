@@ -27,6 +27,18 @@ def clipped_norms(embeddings: Tensor) -> Tensor:
     return torch.linalg.vector_norm(embeddings.detach(), dim=1, dtype=dtype).clamp(LEAST, MOST)
 
 
+def norm_sums(norms: Tensor) -> Tensor:
+    """How many (B,) norms there are, their sum, and that of their squares: (3,) float64.
+
+    Those of the parts of a batch add up to those of the batch.
+
+    >>> norm_sums(torch.tensor([1.0, 2.0, 3.0])).tolist()
+    [3.0, 6.0, 14.0]
+    """
+    exact = norms.detach().double()
+    return torch.stack([torch.ones_like(exact), exact, exact.square()]).sum(1)
+
+
 class NormStatistics(nn.Module):
     """Running mean and standard deviation of the norms, and the quality that follows from them.
 
@@ -35,8 +47,8 @@ class NormStatistics(nn.Module):
         z     = clip(h (n - mu) / (sigma + 1e-3), -1, 1)
 
     These are AdaFace's, with the numbers of its repository's command line (t = 0.01, h = 0.333). A batch of one has
-    no standard deviation and leaves sigma as it is. Each process of a distributed run has its own statistics, unless
-    its wrapper broadcasts buffers, as DistributedDataParallel does.
+    no standard deviation and leaves sigma as it is. A batch that is computed in parts, in one process or in several,
+    makes one update too: by `update_from` with the parts' `norm_sums`, added up.
 
     Args:
         h: how far one standard deviation moves the quality; above 0.
@@ -70,6 +82,16 @@ class NormStatistics(nn.Module):
         self.mu.lerp_(norms.mean().to(self.mu.dtype), self.momentum)
         if len(norms) > 1:
             self.sigma.lerp_(norms.std().to(self.sigma.dtype), self.momentum)
+
+    @torch.no_grad()
+    def update_from(self, sums: Tensor) -> None:
+        """Take in a batch whose `norm_sums` are known."""
+        count, total, squares = sums.tolist()
+        mean = total / count
+        self.mu.lerp_(self.mu.new_tensor(mean), self.momentum)
+        if count > 1:
+            variance = max(0.0, (squares - total * mean) / (count - 1))
+            self.sigma.lerp_(self.sigma.new_tensor(variance**0.5), self.momentum)
 
     @torch.no_grad()
     def quality(self, norms: Tensor) -> Tensor:

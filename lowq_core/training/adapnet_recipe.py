@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lowq_core.extraction.engine import as_tensor, in_parallel
 from lowq_core.losses.adapnet import AdapNetLoss, Pairs
 from lowq_core.losses.margin import MarginLoss
-from lowq_core.losses.quality import QualityMarginLoss, clipped_norms
+from lowq_core.losses.quality import NormStatistics, QualityMarginLoss, clipped_norms, norm_sums
 from lowq_core.models.adapnet import AdapNet
 from lowq_core.models.pooling import l2n
 from lowq_core.training import ranks
@@ -57,6 +57,9 @@ class AdapNetRecipe:
     of the map brought down to 3 x 3: a cell has to find its own picture's clean cell among those of other landmarks).
     What is local in the paper is not known; this is a reconstruction.
 
+    The statistics of norms move once a batch, by the norms of all its groups, whichever process computed them; a
+    group's own quality is taken as if it were the whole batch.
+
     Args:
         training, data: how, on what.
         network: what is trained, in place.
@@ -78,6 +81,7 @@ class AdapNetRecipe:
         self.crops = training.crops
         self.model = Trained(network, _loss(training, network.trunk.channels, data.count)).to(self.device)
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if training.distil else None
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # of this batch's norms so far
         check_frozen(network.trunk, training.frozen)
         for stage in network.trunk.stages()[: training.frozen]:
             stage.requires_grad_(False)
@@ -90,11 +94,14 @@ class AdapNetRecipe:
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.requires_grad], "lr": rate} for parameters, rate in rates
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=t.weight_decay)
+        optimiser = torch.optim.AdamW(
+            [group for group in groups if group["params"]], weight_decay=t.weight_decay
+        )
+        optimiser.register_step_post_hook(lambda *_: self._take_in_norms())
+        return optimiser
 
     def epoch(self, epoch: int) -> list[PairItem]:
         """Pictures drawn anew, each with the seed of its crop and noise."""
-        ranks.broadcast(self.model.buffers())  # each process has kept statistics of the norms of its own
         return epoch_items(self.training, len(self.data.pictures), epoch)
 
     def load(self, item: PairItem) -> Loaded:
@@ -118,7 +125,7 @@ class AdapNetRecipe:
         if self.training.classification or self.training.alpha or self.training.beta:
             of_bad, of_clean = vectors.chunk(2)
             of_global = Pairs(of_bad, of_clean, labels)
-            total = total + self.model.loss(vectors, labels.repeat(2), of_global, _cells(maps, labels)).total
+            total = total + self._classified(vectors, labels.repeat(2), of_global, _cells(maps, labels))
         return total * len(group)
 
     def describe(self, network: AdapNet, start: Tensor) -> Tensor:
@@ -142,8 +149,30 @@ class AdapNetRecipe:
         vectors = self.describe(self.model.network, clean)
         total = self._distillation(vectors, clean)
         if self.training.classification:
-            total = total + self.model.loss(vectors, labels).total
+            total = total + self._classified(vectors, labels)
         return total
+
+    def _classified(self, vectors: Tensor, labels: Tensor, *pairs: Pairs) -> Tensor:
+        """The loss of a group. It moves the statistics of norms for itself alone; the batch moves them for good."""
+        statistics = self._statistics
+        if statistics is None or not statistics.training:
+            return self.model.loss(vectors, labels, *pairs).total
+        before = copy.deepcopy(statistics.state_dict())
+        total: Tensor = self.model.loss(vectors, labels, *pairs).total
+        statistics.load_state_dict(before)
+        self._sums += norm_sums(clipped_norms(vectors))
+        return total
+
+    def _take_in_norms(self) -> None:
+        """One update of the statistics by the whole batch's norms, those of other processes among them."""
+        if self._statistics is not None:
+            self._statistics.update_from(ranks.sum_rows(self._sums))
+            self._sums.zero_()
+
+    @property
+    def _statistics(self) -> NormStatistics | None:
+        head = self.model.loss.classification
+        return head.statistics if isinstance(head, QualityMarginLoss) else None
 
     def _distillation(self, vectors: Tensor, clean: Tensor) -> Tensor:
         """delta * mean squared distance to the teacher's descriptors of `clean`, 0..4."""

@@ -1,10 +1,11 @@
 """The one training loop; what is trained, on what, comes from a `Recipe`.
 
 The result does not depend on how often a run was interrupted, nor (but for rounding) on how many processes share
-the work. Three rules make that so. An epoch starts from a seed of its own and from what the checkpoint holds, so
+the work. Four rules make that so. An epoch starts from a seed of its own and from what the checkpoint holds, so
 nothing else has to be remembered. The statistics of batch normalisation are frozen, so the loss of a group is
 its own. Gradients are summed, over the groups of a batch and over processes, so it does not matter who computed
-which.
+which. What else a recipe learns of a batch (AdapNet's statistics of norms) it takes in once, after the step, from
+sums over all processes.
 """
 
 from __future__ import annotations

@@ -24,7 +24,11 @@ class Recipe(Protocol[Item, Loaded]):
         """The network, on the device that it is trained on; its state dict is kept in checkpoints."""
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """A new optimiser over the parameters that are trained, in groups; the first group's rate is logged."""
+        """A new optimiser over the parameters that are trained, in groups; the first group's rate is logged.
+
+        It steps once a batch, in every process. What a recipe keeps of batches beside weights moves in a hook after
+        that step, from sums over all processes: see `lowq_core.training.ranks`.
+        """
 
     def epoch(self, epoch: int) -> Sequence[Item]:
         """What is trained on in epoch `epoch`, counted from 0; the model is in evaluation mode.

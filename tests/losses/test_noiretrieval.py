@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
 from lowq_core.losses.noiretrieval import Form, NoiRetrieval, noiretrieval
-from lowq_core.losses.quality import NormStatistics, clipped_norms
+from lowq_core.losses.quality import NormStatistics, clipped_norms, norm_sums
 from lowq_core.losses.siblings import AdaFace, adaface
 
 
@@ -101,6 +101,19 @@ def test_statistics_against_numpy(batches: list[list[float]], t: float) -> None:
         assert statistics.sigma.item() == pytest.approx(sigma, rel=1e-9, abs=1e-9)
         wanted = np.clip(0.333 * (n - mu) / (sigma + 1e-3), -1, 1)
         np.testing.assert_allclose(statistics.quality(norms).numpy(), wanted, rtol=1e-6, atol=1e-7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(0.1, 100), min_size=1, max_size=5), min_size=1, max_size=4),
+    st.sampled_from([0.01, 1.0]),
+)
+def test_a_batch_in_parts_is_the_batch(parts: list[list[float]], t: float) -> None:
+    whole, shared = (NormStatistics(momentum=t).double() for _ in range(2))
+    whole.update(torch.tensor([norm for part in parts for norm in part], dtype=torch.float64))
+    shared.update_from(sum((norm_sums(torch.tensor(part).double()) for part in parts), torch.zeros(3)))
+    assert shared.mu.item() == pytest.approx(whole.mu.item(), rel=1e-5)
+    assert shared.sigma.item() == pytest.approx(whole.sigma.item(), rel=1e-5, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", [NoiRetrieval, AdaFace])

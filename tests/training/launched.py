@@ -1,4 +1,5 @@
-"""What `torchrun` starts: HOW or AdapNet trained on a folder of little pictures, named by place and view."""
+"""What `torchrun` starts: HOW, or AdapNet with one of its margins, trained on a folder of little pictures, named by
+place and view."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def train(kind: str, photos: Path, out: Path) -> None:
         train_how(told, data, out)
     else:
         config = AdapNetConfig(branches=2)
-        net = AdapNetTraining(config, classification="arcface", epochs=2, batch=8, group=4, size=64, lr=1e-4)
+        net = AdapNetTraining(config, classification=kind, epochs=2, batch=8, group=4, size=64, lr=1e-4)
         train_adapnet(net, TrainingClasses("places", data.pictures, data.clusters), out)
 
 

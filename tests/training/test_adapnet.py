@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from lowq_core.errors import LowqError
 from lowq_core.losses.infonce import info_nce
 from lowq_core.losses.noiretrieval import NoiRetrieval
+from lowq_core.losses.quality import QualityMarginLoss
 from lowq_core.losses.siblings import ArcFace
 from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet
 from lowq_core.models.adapnet_checkpoints import load_adapnet
@@ -31,6 +34,7 @@ from lowq_core.training.frozen_maps import (
     write_bad_maps,
     write_clean_maps,
 )
+from lowq_core.training.loop import freeze_statistics
 from lowq_core.training.tuples import TrainingTuples
 
 LITTLE = AdapNetConfig(branches=2)
@@ -182,6 +186,66 @@ def test_the_classifier_starts_at_the_mean_of_its_class(places: TrainingClasses)
     norms = found.norm(dim=1)
     torch.testing.assert_close(head.statistics.mu, norms.mean())
     torch.testing.assert_close(head.statistics.sigma, norms.std())
+
+
+@pytest.mark.parametrize(("name", "group"), [("noiretrieval", 4), ("adaface", 3), ("noiretrieval", 8)])
+def test_norms_count_once_a_batch_whatever_its_groups(places: TrainingClasses, name: str, group: int) -> None:
+    """Two batches of eight against the formula; a group's own loss is that of a batch which is this group."""
+    recipe = recipe_of(training(classification=name), places)
+    fit_classifier(recipe)
+    model, optimiser = recipe.model.train(), recipe.optimiser()
+    freeze_statistics(model)
+    head = model.loss.classification
+    assert isinstance(head, QualityMarginLoss)
+    items = [recipe.load(item) for item in recipe.epoch(0)]
+    for batch in (items[:8], items[8:16]):
+        norms, mu, sigma = [], head.statistics.mu.item(), head.statistics.sigma.item()
+        for first in range(0, 8, group):
+            part = batch[first : first + group]
+            with torch.no_grad():
+                x = torch.from_numpy(np.stack([*(p.bad for p in part), *(p.clean for p in part)]))
+                found = model.network(x.permute(0, 3, 1, 2).float() / 255)
+                labels = torch.tensor([pair.label for pair in part] * 2)
+                alone = copy.deepcopy(head)(found, labels).item()
+            assert recipe.loss(part).item() / len(part) == pytest.approx(
+                alone + _info_nce(recipe, part), rel=1e-4
+            )
+            norms.append(np.linalg.norm(found.double().numpy(), axis=1))
+            assert head.statistics.mu.item() == pytest.approx(mu, rel=1e-9)
+        n = np.concatenate(norms)
+        optimiser.step()
+        assert head.statistics.mu.item() == pytest.approx(0.99 * mu + 0.01 * n.mean(), rel=1e-6)
+        assert head.statistics.sigma.item() == pytest.approx(0.99 * sigma + 0.01 * n.std(ddof=1), rel=1e-6)
+
+
+def _info_nce(recipe: AdapNetRecipe, group: list[Loaded]) -> float:
+    """Both InfoNCE terms of a group."""
+    bad, clean = (
+        recipe.model.network.map(
+            torch.from_numpy(np.stack([getattr(p, side) for p in group])).permute(0, 3, 1, 2).float() / 255
+        )
+        for side in ("bad", "clean")
+    )
+    labels = torch.tensor([pair.label for pair in group])
+    pooled = [recipe.model.network.pool(maps) for maps in (bad, clean)]
+    cells = [
+        nn.functional.adaptive_avg_pool2d(maps, 3).permute(0, 2, 3, 1).flatten(0, 2) for maps in (bad, clean)
+    ]
+    return (info_nce(*pooled, labels) + info_nce(*cells, labels.repeat_interleave(9))).item()
+
+
+def test_bf16_stays_close_to_float32(little: None, places: TrainingClasses, tmp_path: Path) -> None:
+    """All three terms and the margin by quality; bf16 keeps 8 bits, so a sum of such terms some 1 %."""
+    losses, weights = [], []
+    for precision in ("float32", "bf16"):
+        told = training(epochs=2, precision=precision)
+        file = train_adapnet(told, places, tmp_path / precision)
+        losses.append([line["loss"] for line in RunFolder(tmp_path / precision).read_log() if "step" in line])
+        weights.append(load_file(file))
+    assert all(value.isfinite().all() for value in weights[1].values())
+    assert {value.dtype for value in weights[1].values() if value.is_floating_point()} == {torch.float32}
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert losses[1] != losses[0]
 
 
 def test_frozen_stages_stay_and_rates_differ(places: TrainingClasses) -> None:

@@ -24,7 +24,7 @@ def losses(out: Path) -> list[float]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("kind", ["how", "adapnet"])
+@pytest.mark.parametrize("kind", ["how", "arcface", "noiretrieval"])
 def test_two_processes_have_the_losses_of_one(
     data: TrainingTuples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
