@@ -30,6 +30,8 @@ TUNED = {
     "ngb": "augmented, with AdapNet's margin by quality (NoiRetrieval)",
     "adapnet": "AdapNet: both",
 }
+BLOCK = ("branches", "gate")
+"""Of the compensation block; what of `AdapNetConfig` a tuned trunk may change."""
 RESTORED = {
     "restored": "queries restored before they are described, by what the picture itself shows to be wrong"
 }
@@ -88,7 +90,8 @@ class Tuned:
     Attributes:
         row: a key of `TUNED`, see `lowq_core.training.adapnet.ROWS`.
         seed: of the training.
-        changes: fields of `AdapNetTraining` (or `branches`) that differ from the profile's and the row's.
+        changes: fields of `AdapNetTraining`, or of its network (`BLOCK`), that differ from the profile's
+            and the row's.
         drawn: how many pictures, of how many landmarks, are drawn of the training pictures; None takes all.
     """
 

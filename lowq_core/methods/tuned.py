@@ -10,7 +10,7 @@ from pathlib import Path
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.methods.data import training_classes
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
-from lowq_core.methods.parts import Tuned
+from lowq_core.methods.parts import BLOCK, Tuned
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.models.adapnet import AdapNetConfig
 from lowq_core.reproduce.profiles import Profile
@@ -64,10 +64,9 @@ class TunedNetworks:
             precision=settings.precision,
             seed=tuned.seed,
         )
-        changes = dict(tuned.changes)
-        branches = changes.pop("branches", None)
-        found = replace(row(tuned.row, base), **changes)
-        return found if branches is None else replace(found, config=replace(found.config, branches=branches))
+        found, changes = row(tuned.row, base), dict(tuned.changes)
+        of_block = {name: changes.pop(name) for name in BLOCK if name in changes}
+        return replace(found, config=replace(found.config, **of_block), **changes)
 
     def network(self, tuned: Tuned) -> Path:
         """The file of the network, for `load_adapnet`; trained once on the profile's training pictures."""

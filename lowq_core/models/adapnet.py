@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
 from lowq_core.models.backbone import BACKBONES, Backbone, backbone
-from lowq_core.models.pooling import GeM
+from lowq_core.models.pooling import GeM, l2n
 from lowq_core.models.qcb import QCB, Gate, QCBConfig
 
 
@@ -78,6 +79,21 @@ class AdapNet(nn.Module):
         if self.qcb is None:
             raise LowqError("this network has no compensation block, so no gate; take one with branches")
         return self.qcb.gate(self.trunk.unrefined(x))
+
+    def drift(self, x: Tensor) -> Tensor:
+        """How far the block moves the descriptor: the distance of unit vectors with and without it, 0..2.
+
+        (B, 3, H, W) float RGB in 0..1 -> (B,); 0 before training. On a clean picture there is nothing to make up
+        for, so a gate that knows its noises leaves little of it.
+
+        Raises:
+            LowqError: a network without branches.
+        """
+        if self.qcb is None:
+            raise LowqError("this network has no compensation block, so no drift; take one with branches")
+        plain = self.trunk.unrefined(x)
+        moved, still = (l2n(self.pool(map_)) for map_ in (self.qcb(plain), plain))
+        return torch.linalg.vector_norm(moved - still, dim=1)
 
     def map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in 0..1 -> (B, C, h, w), compensated."""

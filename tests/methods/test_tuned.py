@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.methods.parts import Tuned
 from lowq_core.methods.say import quiet
 from lowq_core.methods.tuned import TunedNetworks
+from lowq_core.models.adapnet import adapnet
 from lowq_core.reproduce.profiles import profile
 from lowq_core.reproduce.store import Store
 from lowq_core.training.adapnet import ROWS
@@ -23,7 +25,20 @@ def test_every_row_has_the_profiles_anchor_but_distillation_which_is_nothing_els
     smoke = profile("smoke")
     settings = replace(smoke, tuned=replace(smoke.tuned, distil=anchor))
     networks = TunedNetworks(settings, EmbedConfig(), Store(tmp_path), quiet)
-    for row in ROWS:
-        training = networks.training(Tuned(row))
-        assert training.distil == (1.0 if row == "distilled" else anchor)
+    for name in ROWS:
+        training = networks.training(Tuned(name))
+        assert training.distil == (1.0 if name == "distilled" else anchor)
     assert networks.training(Tuned("adapnet", changes=(("distil", 0.0),))).distil == 0.0
+
+
+def test_changes_reach_the_training_and_the_block(tmp_path: Path) -> None:
+    networks = TunedNetworks(profile("smoke"), EmbedConfig(), Store(tmp_path), quiet)
+    plain = networks.training(Tuned("adapnet"))
+    for changes in ({"gate": "sigmoid"}, {"branches": 4}, {"gate": "sigmoid", "branches": 1, "alpha": 0.5}):
+        found = networks.training(Tuned("adapnet", changes=tuple(changes.items())))
+        of_block = {name: changes[name] for name in ("gate", "branches") if name in changes}
+        wanted = replace(plain, config=replace(plain.config, **of_block), alpha=changes.get("alpha", 1.0))
+        assert found == wanted != plain
+    assert networks.training(Tuned("qcb", changes=(("gate", "sigmoid"),))).config.branches == 8
+    with pytest.raises(LowqError, match="gate 'hard' is unknown"):
+        adapnet(networks.training(Tuned("adapnet", changes=(("gate", "hard"),))).config, "random")

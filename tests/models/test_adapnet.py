@@ -47,6 +47,26 @@ def test_the_block_is_on_the_map(network: AdapNet) -> None:
 
 
 @torch.inference_mode()
+def test_drift_is_what_the_block_adds_to_the_descriptor(network: AdapNet) -> None:
+    x = torch.rand(3, 3, 64, 96)
+    untrained = adapnet(AdapNetConfig("resnet18", branches=4), "random")
+    assert torch.equal(untrained.drift(x), torch.zeros(3))
+    moved = network.drift(x)
+    assert network.qcb is not None
+    with_block = network(x)
+    network.qcb.gamma.zero_()
+    still = network(x)
+    wanted = [
+        (a / a.norm() - b / b.norm()).square().sum().sqrt().item()
+        for a, b in zip(with_block, still, strict=True)
+    ]
+    assert moved.tolist() == pytest.approx(wanted, rel=1e-4)
+    assert moved.min() > 1e-3
+    with pytest.raises(LowqError, match="so no drift"):
+        adapnet(AdapNetConfig("resnet18", branches=0), "random").drift(x)
+
+
+@torch.inference_mode()
 def test_kept_on_disk_and_used_by_the_engine(network: AdapNet, tmp_path: Path) -> None:
     file = tmp_path / "network.safetensors"
     save_adapnet(network, file)
