@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.catalogue import load_benchmark
-from lowq_core.data.datasets import need_root
+from lowq_core.data.datasets import DATASETS, need_root
 from lowq_core.data.folder import with_distractors
 from lowq_core.data.gldv2 import Reading, read_training_set
 from lowq_core.data.labels import ImageSet, read_labels, read_table
@@ -80,7 +80,7 @@ class TrainingPairs:
 
 
 def training_pairs(profile: Profile) -> TrainingPairs:
-    """The matching pairs of all of the profile's training sets.
+    """The matching pairs of all of the profile's training sets, by name or by the path of a labels CSV.
 
     SfM-120k brings its own pairs; of a labelled set all pictures of one label are paired, see
     `pairs_from_labels`.
@@ -120,7 +120,8 @@ def training_classes(profile: Profile) -> TrainingClasses:
     """The pictures of the training sets for bad pictures (`profile.tuned.train`), each set's landmarks classes.
 
     `gldv2` is the clean part of Google Landmarks v2, `gldv2-` and a reading another part of it, see
-    `lowq_core.data.gldv2.READINGS`.
+    `lowq_core.data.gldv2.READINGS`. A set of one's own is named by the path of its labels CSV, or of the folder that
+    holds it as `labels.csv`.
 
     Raises:
         LowqError: a set that is not here.
@@ -152,9 +153,22 @@ def _labelled(name: str, profile: Profile) -> ImageSet:
     if name.partition("-")[0] == "gldv2":
         reading = name.partition("-")[2] or "clean"
         return read_training_set(_folder(name), cast(Reading, reading))
-    labels = _folder(name) / "labels.csv"
+    labels = _labels_csv(name)
     split = "train" if "split" in read_table(labels, ["image"])[0] else None
     return read_labels(labels, split)
+
+
+def _labels_csv(name: str) -> Path:
+    """Of a set of the catalogue, or of one's own, named by its path."""
+    if name in DATASETS:
+        return _folder(name) / "labels.csv"
+    path = Path(name)
+    if not path.exists():
+        raise LowqError(
+            f"training set {name!r}: is neither a data set nor a labels CSV; check the path, or choose one of "
+            f"{', '.join(DATASETS)}"
+        )
+    return path / "labels.csv" if path.is_dir() else path
 
 
 def _folder(name: str) -> Path:

@@ -179,6 +179,34 @@ def test_classes_of_every_kind_of_set(root: Path) -> None:
         classes_of("gldv2-dirty")
 
 
+def test_a_labels_csv_of_ones_own(root: Path, tmp_path: Path) -> None:
+    """By its path, or by that of its folder; with a split its training part, without one all of it."""
+    labels_csv(tmp_path / "mine", ["a0.png,a,train", "a1.png,a,train", "b0.png,b,train", "t.png,t,test"])
+    labels_csv(tmp_path / "more", ["c0.png,c", "c1.png,c", "d0.png,d"], "image,object")
+    (tmp_path / "more" / "labels.csv").rename(tmp_path / "more" / "objects.csv")
+    names = (str(tmp_path / "mine"), str(tmp_path / "more" / "objects.csv"))
+    chosen = profile("smoke", train=names, tuned=replace(SMOKE.tuned, train=names))
+    classes = training_classes(chosen)
+    assert classes.labels.tolist() == [0, 0, 1, 2, 2, 3]
+    wanted = [tmp_path / "mine" / name for name in ("a0.png", "a1.png", "b0.png")]
+    wanted += [tmp_path / "more" / name for name in ("c0.png", "c1.png", "d0.png")]
+    assert [picture.path for picture in classes.pictures] == wanted
+    pairs = training_pairs(chosen)
+    assert {(int(q), int(p)) for q, p in zip(pairs.queries, pairs.positives, strict=True)} <= {
+        (0, 1),
+        (1, 0),
+        (3, 4),
+        (4, 3),
+    }
+    assert {p.path for p in training_tuples(chosen).pictures} == set(wanted)
+    for given, why in (
+        (str(tmp_path / "none.csv"), r"none\.csv': is neither a data set nor a labels CSV; check the path"),
+        (str(tmp_path), r"labels\.csv: cannot be read"),
+    ):
+        with pytest.raises(LowqError, match=why):
+            training_pairs(profile("smoke", train=(given,)))
+
+
 def test_training_pictures_that_are_not_here(root: Path, monkeypatch) -> None:
     with pytest.raises(LowqError, match=r"porto/labels\.csv: cannot be read"):
         training_pairs(profile("smoke", train=("porto",)))
