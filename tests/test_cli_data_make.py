@@ -52,6 +52,21 @@ def test_make_into_the_store(tiny: Path, store: Path, capsys) -> None:
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{folder}: 3 queries of tiny, 27 pictures")
 
 
+@pytest.mark.parametrize(("short", "name"), [("rparis", "rparis6k"), ("roxford", "roxford5k")])
+def test_short_names(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, short: str, name: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    folder = tiny.rename(tmp_path / "data" / name)
+    (folder / "gnd_tiny.json").rename(folder / f"gnd_{name}.json")
+    monkeypatch.setenv("LOWQ_DATA", str(tmp_path / "data"))
+    out = tmp_path / "noisy"
+    argv = ("data", "make", f"noise-{short}", "--out", out, "--noises", "jpeg", "--severities", 5)
+    assert lowq(*argv) == 0
+    assert capsys.readouterr().out == f"{out}: 3 queries of {name}, 3 pictures, manifest.json\n"
+    assert read_noise_benchmark(out).name == name
+
+
 def test_images_elsewhere(tiny: Path, tmp_path: Path) -> None:
     gnd = (tiny / "gnd_tiny.json").rename(tmp_path / "gnd_tiny.json")
     argv = ("data", "make", f"noise-{gnd}", "--out", tmp_path / "noisy", "--noises", "fog", "--severities", 1)

@@ -22,6 +22,8 @@ from lowq_core.methods.say import Say, shows_progress, to_stderr
 from lowq_core.reproduce.store import Store
 
 PREFIX = "noise-"
+SHORT = {"roxford": "roxford5k", "rparis": "rparis6k"}
+"""Names that the works use for short."""
 
 
 def make(
@@ -37,7 +39,7 @@ def make(
     One of a ground truth that has no name here gets a copy of it, so that its folder says what is to be found.
 
     Args:
-        name: `noise-` and a benchmark's name, or the path of its ground truth.
+        name: `noise-` and a benchmark's name (`SHORT` ones too), or the path of its ground truth.
         images: folder of the pictures, where they do not lie beside the ground truth.
         out: folder to write to, by default one in the store.
         noises: names of noises and of their groups (`known`, `held_out`, `all`).
@@ -49,7 +51,8 @@ def make(
     if not name.startswith(PREFIX):
         raise LowqError(f"{name!r}: is no noise benchmark; write {PREFIX}{name or 'papertown'}")
     chosen = parse_noises(noises)
-    benchmark = load_benchmark(name.removeprefix(PREFIX), images)
+    asked = name.removeprefix(PREFIX)
+    benchmark = load_benchmark(SHORT.get(asked, asked), images)
     pictures = len(benchmark.queries) * len(conditions(benchmark, chosen, severities))
     folder = _in_store(benchmark) if out is None else out
     made = make_noise_benchmark(benchmark, folder, chosen, severities, progress=shows_progress(say, pictures))

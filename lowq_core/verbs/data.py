@@ -60,7 +60,8 @@ class DataMake:
     """Make a noise benchmark: the queries of a benchmark, cropped and degraded, as PNG with a manifest."""
 
     name: Positional[str]
-    """noise-BENCHMARK: a benchmark's name, or the path of a ground truth."""
+    """noise-BENCHMARK: a benchmark's name (noise-rparis is noise-rparis6k, noise-roxford noise-roxford5k), or the
+    path of a ground truth."""
     images: Path | None = None
     """Folder of the pictures, where the ground truth does not lie beside them."""
     out: Path | None = None
