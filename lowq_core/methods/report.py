@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.degrade import HELD_OUT, KNOWN
 from lowq_core.evaluation import result
-from lowq_core.evaluation.bootstrap import bootstrap_interval
+from lowq_core.evaluation.bootstrap import Interval, bootstrap_interval, paired_ratio
 from lowq_core.evaluation.protocols import evaluate, ignored
 from lowq_core.retrieval.base import Ranking
 
@@ -149,6 +149,27 @@ def gap_closed(report: MethodReport, base: MethodReport, condition: str, level: 
     if clean is None or noisy is None or found is None or clean <= noisy:
         return None
     return 100 * (found - noisy) / (clean - noisy)
+
+
+def gap_interval(
+    report: MethodReport, base: MethodReport, condition: str, level: str, *, samples: int = 10_000
+) -> Interval | None:
+    """`gap_closed` with its 95 % interval over queries; None where that is.
+
+    A query is drawn with all that belongs to it: what it gains, and what the noise took from it.
+
+    >>> def of(clean: float, jpeg: float) -> MethodReport:
+    ...     found = {"clean": clean, "jpeg": jpeg}
+    ...     per_query = {c: dict.fromkeys(LEVELS, np.array([value])) for c, value in found.items()}
+    ...     return MethodReport("m", "b", ("q",), per_query, {})
+    >>> gap_interval(of(88.0, 72.0), of(90.0, 60.0), "jpeg", "medium")
+    Interval(value=40.0, low=40.0, high=40.0)
+    """
+    if gap_closed(report, base, condition, level) is None:
+        return None
+    noisy = base.per_query[condition][level]
+    gained, lost = report.per_query[condition][level] - noisy, base.per_query["clean"][level] - noisy
+    return paired_ratio(100 * gained, lost, samples=samples)
 
 
 def over_seeds(reports: Sequence[MethodReport]) -> MethodReport:

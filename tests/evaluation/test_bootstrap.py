@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
 from lowq_core.evaluation import bootstrap
-from lowq_core.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
+from lowq_core.evaluation.bootstrap import bootstrap_interval, paired_bootstrap, paired_ratio
 
 
 def test_equals_scipy_percentile_bootstrap() -> None:
@@ -46,6 +46,57 @@ def test_covers_the_true_mean_about_as_often_as_it_says() -> None:
         covered += interval.low <= 0 <= interval.high
     # binomial around 0.885 (percentile intervals run a little short): 5 standard errors
     assert abs(covered / 300 - 0.885) < 5 * np.sqrt(0.885 * 0.115 / 300)
+
+
+def test_ratio_equals_scipys_paired_bootstrap() -> None:
+    generator = np.random.default_rng(4)
+    b = generator.gamma(4.0, 5.0, 60)
+    a = 0.4 * b + generator.normal(0, 4, 60)
+    ours = paired_ratio(a, b, samples=20_000, confidence=0.9, seed=1)
+    found = scipy.stats.bootstrap(
+        (a, b),
+        lambda x, y, axis: x.mean(axis) / y.mean(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        confidence_level=0.9,
+        method="percentile",
+        rng=np.random.default_rng(2),
+    )
+    theirs = found.confidence_interval
+    error = np.sqrt(0.05 * 0.95 / 20_000) / (
+        scipy.stats.norm.pdf(scipy.stats.norm.ppf(0.05)) / found.standard_error
+    )
+    assert ours.value == pytest.approx(a.mean() / b.mean())
+    assert abs(ours.low - theirs.low) < 4 * np.sqrt(2) * error
+    assert abs(ours.high - theirs.high) < 4 * np.sqrt(2) * error
+
+
+def test_a_ratio_pairs_its_queries() -> None:
+    generator = np.random.default_rng(7)
+    b = generator.gamma(2.0, 10.0, 50)
+    exact = paired_ratio(0.3 * b, b)  # each sample has the same ratio, whatever is drawn
+    assert (exact.low, exact.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    shuffled = paired_ratio(0.3 * generator.permutation(b), b)
+    assert shuffled.high - shuffled.low > 0.05
+    nan = float("nan")
+    gaps = paired_ratio([1.0, nan, 3.0, 9.0], [2.0, 5.0, nan, 6.0], samples=500)
+    assert gaps.value == 10 / 8
+    assert (gaps.low, gaps.high) == (0.5, 1.5)
+
+
+def test_a_ratio_whose_denominator_may_vanish_has_no_ends() -> None:
+    found = paired_ratio([1.0, 1.0, 1.0], [-5.0, 3.0, 4.0], samples=500)
+    assert (found.value, found.low, found.high) == (1.5, -np.inf, np.inf)
+    for bottom in ([0.0, 0.0], [-1.0, 0.5]):
+        with pytest.raises(LowqError, match="a share can be taken of what is above 0 only"):
+            paired_ratio([1.0, 1.0], bottom)
+    with pytest.raises(LowqError, match="same queries"):
+        paired_ratio([1.0, 2.0], [1.0])
+    with pytest.raises(LowqError, match="none is defined"):
+        paired_ratio([float("nan")], [1.0])
+    with pytest.raises(LowqError, match="one number a query"):
+        paired_ratio([[1.0]], [[1.0]])
 
 
 def test_undefined_queries_are_left_out() -> None:

@@ -8,8 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lowq_core.methods.report import LEVELS, MethodReport, gap_closed, mean_over, over_seeds, with_groups
-from lowq_core.viz.tables import difference_rows, interval_panels, panel_rows, report_table, seed_rows
+from lowq_core.methods.report import (
+    LEVELS,
+    MethodReport,
+    gap_closed,
+    gap_interval,
+    mean_over,
+    over_seeds,
+    with_groups,
+)
+from lowq_core.viz.tables import (
+    difference_rows,
+    gap_rows,
+    interval_panels,
+    panel_rows,
+    report_table,
+    seed_rows,
+)
 
 
 @pytest.fixture
@@ -128,3 +143,22 @@ def test_gap_closed(report: MethodReport) -> None:
     assert gap_closed(of(90.0, 40.0), base, "jpeg", "hard") == -25
     assert gap_closed(base, of(50.0, 50.0), "jpeg", "hard") is None
     assert gap_closed(report, report, "jpeg", "hard") is None
+
+
+def test_the_interval_of_the_gap_is_that_of_the_ratio(report: MethodReport) -> None:
+    """With two queries a resampled set is one of three, each with a ratio of its own."""
+
+    def of(clean: list[float], noisy: list[float]) -> MethodReport:
+        both = {"clean": np.array([*clean, np.nan]), "jpeg": np.array([*noisy, np.nan])}
+        return replace(report, per_query={c: dict.fromkeys(LEVELS, v) for c, v in both.items()})
+
+    base, better = of([90.0, 80.0], [50.0, 70.0]), of([88.0, 80.0], [60.0, 76.0])
+    found = gap_interval(better, base, "jpeg", "hard", samples=500)
+    assert found is not None
+    assert found.value == pytest.approx(gap_closed(better, base, "jpeg", "hard"))
+    assert (found.low, found.high) == (pytest.approx(100 * 10 / 40), pytest.approx(100 * 6 / 10))
+    assert gap_interval(base, of([50.0, 50.0], [60.0, 60.0]), "jpeg", "hard") is None
+    rows = gap_rows({"frozen": base, "better": better}, "frozen", ["jpeg"], "hard", samples=500)
+    assert rows == [{"row": "better", "jpeg": "+32 % (+25 to +60)"}]
+    flat = of([50.0, 50.0], [60.0, 60.0])
+    assert gap_rows({"frozen": flat, "better": better}, "frozen", ["jpeg"])[0]["jpeg"] == "–"
