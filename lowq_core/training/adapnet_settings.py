@@ -1,4 +1,8 @@
-"""What an AdapNet, or one of its comparators, is trained by: every number of it in one place."""
+"""What an AdapNet, or one of its comparators, is trained by: every number of it in one place.
+
+Reconstruction: of arXiv 2405.17718 the eight noises' number, the three terms and the weights' names are certain; the
+values below, AdamW and the decay of its rates included, are ours.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 The copy is degraded at twice the resolution that the network sees, and brought down with the clean one, because that
 is how a bad query reaches it: degraded at its native resolution, then made smaller. Sensor noise put on at the
 network's own resolution would be stronger than any that a query has.
+
+Reconstruction: that training has pairs is certain (arXiv 2405.17718); how they are cropped, and the resolution that
+they are degraded at, are ours.
 """
 
 from __future__ import annotations
