@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from lowq_core.extraction.fusion import fuse
 from lowq_core.files import write_text
 from lowq_core.images import Picture, to_array
 from lowq_core.models.backbone import Backbone
+from lowq_core.models.saved import save_tensors
 
 PART_SIZE = 256
 BATCH = 64
@@ -67,7 +67,7 @@ def write_stage_maps(
         strict: stop at the first picture that cannot be read; otherwise it is listed in `failed.json`.
 
     Raises:
-        LowqError: with `strict`, a bad picture.
+        LowqError: with `strict`, a bad picture; a full disk.
     """
     start = FirstStages(config.embedder().trunk, stages)
 
@@ -80,17 +80,17 @@ def write_stage_maps(
         tqdm(total=len(pictures), unit="picture", disable=not progress) as bar,
     ):
         for begin in range(0, len(pictures), PART_SIZE):
-            part: dict[str, NDArray[np.float32]] = {}
+            part: dict[str, torch.Tensor] = {}
             for index in range(begin, min(begin + PART_SIZE, len(pictures))):
                 found = next(results)
                 bar.update()
                 if not isinstance(found, LowqError):
-                    part[str(index)] = found
+                    part[str(index)] = torch.from_numpy(found)
                 elif strict:
                     raise found
                 else:
                     failed[pictures[index].name] = str(found)
-            save_file(part, out / f"part-{begin // PART_SIZE:05d}.safetensors")
+            save_tensors(part, out / f"part-{begin // PART_SIZE:05d}.safetensors")
     write_text(out / FAILED, json.dumps(failed))
 
 

@@ -1,4 +1,4 @@
-"""Our own networks on disk: safetensors, with what describes the network in the metadata."""
+"""Tensors on disk as safetensors; of our own networks, with what describes the network in the metadata."""
 
 from __future__ import annotations
 
@@ -25,13 +25,23 @@ def save_network(model: nn.Module, kind: str, described: Mapping[str, Any], path
     Raises:
         LowqError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    # One entry only: safetensors writes several in an order that changes from run to run.
+    save_tensors(state, Path(path), {f"lowq {kind}": json.dumps(dict(described))})
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `tensors`, contiguous ones on the CPU, to `path` as safetensors, whole or not at all.
+
+    Raises:
+        LowqError: the file cannot be written, for example because the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One entry only: safetensors writes several in an order that changes from run to run.
-        save_file(state, temporary, metadata={f"lowq {kind}": json.dumps(dict(described))})
+        save_file(dict(tensors), temporary, None if metadata is None else dict(metadata))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

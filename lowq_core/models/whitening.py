@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Self
 
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lowq_core.errors import LowqError
 from lowq_core.models.pooling import l2n
+from lowq_core.models.saved import save_tensors
 
 
 class Whitening(nn.Module):
@@ -79,15 +79,8 @@ class Whitening(nn.Module):
         return out
 
     def save(self, path: Path) -> None:
-        """Write to `path` as safetensors, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(self.state_dict(), temporary, metadata={"kind": "lowq whitening"})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write to `path` as safetensors, whole or not at all; LowqError where it cannot be written."""
+        save_tensors(self.state_dict(), Path(path), {"kind": "lowq whitening"})
 
     @classmethod
     def load(cls, path: Path) -> Self:

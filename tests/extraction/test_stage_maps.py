@@ -77,3 +77,14 @@ def test_bad_pictures_are_told_and_stay_zero(pictures: list[Picture], tmp_path: 
     assert list(read_failed(out)) == ["1.png"]
     found = finish_maps(out, len(pictures), CONFIG, 2)["gem"]
     assert found.any(axis=1).tolist() == [True, False, True, True, True]
+
+
+def test_a_full_disk(pictures: list[Picture], tmp_path: Path, little_room) -> None:
+    out = tmp_path / "maps"
+    out.mkdir()
+    part = out / "part-00000.safetensors"
+    with little_room(10_000), pytest.raises(LowqError) as told:
+        write_stage_maps(pictures, CONFIG, 2, out, progress=False)
+    assert str(told.value).startswith(f"{part}: cannot be written (")
+    assert str(told.value).endswith("; make room or choose another folder")
+    assert not list(out.iterdir())

@@ -158,6 +158,16 @@ def test_save_and_load(tmp_path: Path) -> None:
             Whitening.load(tmp_path / name)
 
 
+def test_a_full_disk(tmp_path: Path, little_room) -> None:
+    whitening = Whitening(np.zeros(128), np.eye(128))
+    file = tmp_path / "w.safetensors"
+    with little_room(10_000), pytest.raises(LowqError) as told:
+        whitening.save(file)
+    assert str(told.value).startswith(f"{file}: cannot be written (")
+    assert str(told.value).endswith("; make room or choose another folder")
+    assert not list(tmp_path.iterdir())
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(0, 4), min_size=2, max_size=30).filter(lambda v: len(set(v)) < len(v)),
