@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowq_core.errors import LowqError
-from lowq_core.files import sha256, write_text
+from lowq_core.files import sha256, write_array, write_text
 
 MANIFEST = "retriever.json"
 
@@ -32,12 +31,7 @@ def write_saved(
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name, array in arrays.items():
-            file = path / f"{name}.npy"
-            partial = path / f"{name}.npy.part"
-            with partial.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-            digests[name] = sha256(partial)
-            os.replace(partial, file)
+            digests[name] = sha256(write_array(path / f"{name}.npy", array))
         manifest = {"kind": kind, "options": dict(options), "sha256": digests}
         write_text(path / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     except OSError as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lowq_core.errors import LowqError
 from lowq_core.extraction.engine import in_parallel
 from lowq_core.extraction.stage_maps import FirstStages
+from lowq_core.files import write_array
 from lowq_core.models.backbone import Backbone, backbone
 from lowq_core.training.adapnet_settings import AdapNetTraining
 from lowq_core.training.classes import TrainingClasses
@@ -119,7 +120,7 @@ def _first_stages(training: AdapNetTraining) -> FirstStages:
 
 def _write(file: Path, map_of: Callable[[T], Map], items: Sequence[T]) -> None:
     with in_parallel(map_of, items) as maps:
-        np.save(file, np.stack(list(maps)))
+        write_array(file, np.stack(list(maps)))
 
 
 def _items(training: AdapNetTraining, count: int) -> Sequence[PairItem]:
