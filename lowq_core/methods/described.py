@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.extraction.extract import extract
 from lowq_core.extraction.features import Features
 from lowq_core.extraction.stage_maps import finish_maps, read_failed, write_stage_maps
+from lowq_core.files import write_array
 from lowq_core.images import Picture
 from lowq_core.methods.digests import file_digest, pictures_digest
+from lowq_core.methods.kept import undamaged
 from lowq_core.methods.say import Say, shows_progress, tell_failed
 from lowq_core.reproduce.store import Store
 
 Descriptors = NDArray[np.float32]
-T = TypeVar("T")
 FINISHED = "descriptors.npy"
 
 
@@ -88,28 +87,20 @@ class Described:
                 progress=shows_progress(self.say, len(pictures)),
             ),
         )
-        tell_failed(read_failed(maps), self.strict, self.say)
+        tell_failed(undamaged(maps, lambda: read_failed(maps)), self.strict, self.say)
         one = replace(config, heads=(head,))
         folder = self.store.get(
             "finished_descriptors",
             config=asdict(one) | {"weights": None},
             inputs={"maps": maps.name} | _weights(config),
             code=["lowq_core.extraction.stage_maps"],
-            make=lambda out: np.save(
-                out / FINISHED, finish_maps(maps, len(pictures), one, stages)[head], allow_pickle=False
+            make=lambda out: write_array(
+                out / FINISHED,
+                undamaged(maps, lambda: finish_maps(maps, len(pictures), one, stages))[head],
             ),
         )
-        found: Descriptors = np.load(folder / FINISHED)
+        found: Descriptors = undamaged(folder, lambda: np.load(folder / FINISHED))
         return found
-
-
-def undamaged(folder: Path, read: Callable[[], T]) -> T:
-    """What `read` finds in a kept step; where that is damaged, the mend is to make the step again."""
-    try:
-        return read()
-    except LowqError as error:
-        what = str(error).partition(";")[0]
-        raise LowqError(f"{what}; delete the folder {folder}, and it is made again") from None
 
 
 def _weights(config: EmbedConfig) -> dict[str, str]:

@@ -19,8 +19,10 @@ from lowq_core.extraction.config import EmbedConfig
 from lowq_core.extraction.hessian_affine import HessianAffine
 from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.extraction.local_job import Extractor, extract_with
+from lowq_core.files import write_array
 from lowq_core.images import Picture
 from lowq_core.methods.digests import array_digest, pictures_digest
+from lowq_core.methods.kept import undamaged
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.parts import LocalMethod
 from lowq_core.methods.say import shows_progress
@@ -78,11 +80,11 @@ class Geometry:
                     "queries": "" if asked is None else _digest(asked),
                 },
                 code=[kind.__module__],
-                make=lambda out: np.save(
-                    out / COUNTED, kind(**options).fit(database).counter(asked)(pairs), allow_pickle=False
+                make=lambda out: write_array(
+                    out / COUNTED, kind(**options).fit(database).counter(asked)(pairs)
                 ),
             )
-            return np.asarray(np.load(folder / COUNTED, allow_pickle=False))
+            return np.asarray(undamaged(folder, lambda: np.load(folder / COUNTED)))
 
         return count
 
@@ -110,7 +112,7 @@ class Geometry:
             ),
             resume=True,
         )
-        return LocalFeatures.open(folder)
+        return undamaged(folder, lambda: LocalFeatures.open(folder))
 
 
 def _digest(features: LocalFeatures) -> str:

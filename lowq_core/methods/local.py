@@ -19,6 +19,7 @@ from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
 from lowq_core.methods.data import benchmark_of, training_tuples
 from lowq_core.methods.digests import array_digest, benchmark_digest, file_digest, pictures_digest
+from lowq_core.methods.kept import kept_network, undamaged
 from lowq_core.methods.local_validation import AsmkValidation
 from lowq_core.methods.parts import LocalMethod, check_skip
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, Skip, by_level, over_conditions
@@ -112,7 +113,7 @@ class LocalPipeline:
             make=make,
             resume=method.seed is not None,
         )
-        return folder / MODEL
+        return kept_network(folder, MODEL, "how")
 
     def features(
         self,
@@ -150,7 +151,7 @@ class LocalPipeline:
             ),
             resume=True,
         )
-        found = LocalFeatures.open(folder)
+        found = undamaged(folder, lambda: LocalFeatures.open(folder))
         tell_failed(found.failed, strict, self.say)
         return found
 
@@ -177,7 +178,7 @@ class LocalPipeline:
             code=["lowq_core.retrieval.asmk.codebook", "lowq_core.extraction.local"],
             make=make,
         )
-        return Codebook.load(folder / CODEBOOK)
+        return undamaged(folder, lambda: Codebook.load(folder / CODEBOOK))
 
     def index(self, method: LocalMethod, pictures: Sequence[Picture]) -> ASMK:
         """The database of `pictures`, ready to be searched."""

@@ -16,6 +16,7 @@ from lowq_core.extraction.config import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.digests import array_digest
 from lowq_core.methods.geometry import Geometry
+from lowq_core.methods.kept import undamaged
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.parts import BEGUN, Method
 from lowq_core.methods.report import Skip
@@ -153,7 +154,7 @@ class Searches:
             code=[kind.__module__],
             make=make,
         )
-        search = kind.load(folder / SAVED)
+        search = undamaged(folder, lambda: kind.load(folder / SAVED))
         for key, value in of_queries.items():
             setattr(search, key, value)
         return search

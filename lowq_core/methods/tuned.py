@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.methods.data import training_classes
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
+from lowq_core.methods.kept import kept_network, undamaged
 from lowq_core.methods.parts import BLOCK, Tuned
 from lowq_core.methods.say import Say, to_stderr
 from lowq_core.models.adapnet import AdapNetConfig
@@ -18,7 +21,10 @@ from lowq_core.reproduce.store import Store
 from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.frozen_maps import (
+    BAD,
+    CLEAN,
     LARGEST,
+    PLAIN,
     FrozenMaps,
     frozen_bytes,
     write_bad_maps,
@@ -94,7 +100,7 @@ class TunedNetworks:
             make=make,
             resume=True,
         )
-        return folder / MODEL
+        return kept_network(folder, MODEL, "adapnet")
 
     def _frozen_maps(self, training: AdapNetTraining, data: TrainingClasses) -> FrozenMaps | None:
         """What the frozen stages make of the training's crops, kept for all networks that start alike."""
@@ -105,8 +111,10 @@ class TunedNetworks:
         crops = ("size", "seed", "epochs", "pictures_per_epoch", "frozen")
         noises = ("noises", "severities")
 
-        def kept(step: str, fields: tuple[str, ...], write: Callable[..., None]) -> Path:
-            return self.store.get(
+        def kept(
+            step: str, fields: tuple[str, ...], write: Callable[..., None], files: tuple[str, ...]
+        ) -> Path:
+            folder = self.store.get(
                 step,
                 config={"backbone": training.config.backbone}
                 | {key: getattr(training, key) for key in fields},
@@ -114,9 +122,12 @@ class TunedNetworks:
                 code=["lowq_core.training.frozen_maps"],
                 make=lambda out: write(training, data, out),
             )
+            undamaged(folder, lambda: [np.load(folder / name, mmap_mode="r") for name in files])
+            return folder
 
-        clean = kept("clean_maps", crops, write_clean_maps)
-        return FrozenMaps(clean, kept("bad_maps", crops + noises, write_bad_maps), training, count)
+        clean = kept("clean_maps", crops, write_clean_maps, (PLAIN, CLEAN))
+        bad = kept("bad_maps", crops + noises, write_bad_maps, (BAD,))
+        return FrozenMaps(clean, bad, training, count)
 
     def _starting_weights(self) -> str:
         weights = self.embed.weights

@@ -12,8 +12,9 @@ import numpy as np
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.images import Picture
 from lowq_core.methods.data import TrainingPairs, training_pairs
-from lowq_core.methods.described import Descriptors, undamaged
+from lowq_core.methods.described import Descriptors
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
+from lowq_core.methods.kept import undamaged
 from lowq_core.methods.say import Say
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import Profile
