@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lowq_core.cli import main
 from lowq_core.data.catalogue import load_benchmark
@@ -119,6 +119,15 @@ def test_not_a_picture(told: Told, photo: Path, tiny: Path, content: bytes) -> N
     photo.write_bytes(content)
     assert str(photo) in told("find", photo, tiny / "jpg" / "b")
     assert "is a folder, not a picture" in told("find", tiny, tiny)
+
+
+def test_a_picture_of_nan(told: Told, photo: Path, tiny: Path, evaluate) -> None:
+    Image.fromarray(np.full((72, 96), np.nan, np.float32)).save(photo, "TIFF")
+    for argv in (("find", photo, tiny / "jpg" / "b"), evaluate):
+        sentence = told(*argv)
+        assert sentence.startswith(
+            f"{photo}: grey levels are floating-point numbers; save it with 8 or 16 bits"
+        )
 
 
 def test_a_batch_reports_the_bad_ones_and_goes_on(tiny: Path, photo: Path, tmp_path: Path, capsys) -> None:
@@ -241,7 +250,14 @@ def test_k_larger_than_the_database(told: Told, tiny: Path, photo: Path, store: 
         ExactSearch().fit(np.eye(3)).rank(np.eye(3), 4)
 
 
-def test_wrong_dimension() -> None:
+def test_wrong_dimension(told: Told, tmp_path: Path) -> None:
+    database, queries, out = (tmp_path / name for name in ("x.npy", "q.npy", "out.npz"))
+    for shape, mend in (((4, 4), "use one model for both"), ((3, 4), "it looks transposed, pass its .T")):
+        np.save(database, np.eye(4, 3))
+        np.save(queries, np.eye(*shape))
+        sentence = told("rerank", database, queries, "--method", "exact", "--out", out)
+        assert sentence == f"{queries}: dimension 4, but the database has 3; {mend}"
+        assert not out.exists()
     with pytest.raises(LowqError, match="queries: dimension 4, but the database has 3; use one model"):
         ExactSearch().fit(np.eye(3)).rank(np.eye(4))
     with pytest.raises(LowqError, match=r"\(2, 4\).*wants \(N, 3\)"):
@@ -525,15 +541,11 @@ def test_an_output_that_is_full_or_closed() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_write_that_stops_in_the_middle(told: Told, tiny: Path, tmp_path: Path) -> None:
+def test_a_write_that_stops_in_the_middle(told: Told, tiny: Path, tmp_path: Path, little_room) -> None:
     out = tmp_path / "out"
     argv = ("extract", tiny, out, "--size", "48")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
-    try:
+    with little_room(60_000):
         sentence = told(*argv)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "part-00000.npy: cannot be written (File too large)" in sentence
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["manifest.json"]
     assert main([str(word) for word in argv]) == 0

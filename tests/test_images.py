@@ -103,7 +103,13 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.full((4, 4), 70000, np.int32), np.full((4, 4), -1, np.int32), np.ones((4, 4), np.float32)]
+    "values",
+    [
+        np.full((4, 4), 70000, np.int32),
+        np.full((4, 4), -1, np.int32),
+        np.ones((4, 4), np.float32),
+        np.full((4, 4), np.nan, np.float32),
+    ],
 )
 def test_greys_of_no_known_range(tmp_path: Path, values: NDArray[np.generic]) -> None:
     Image.fromarray(values).save(tmp_path / "a.tiff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -184,7 +185,19 @@ def test_bad_graphs(
     assert not Path("ranking.npz").exists()
 
 
-def test_bad_files(files: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_queries_of_another_dimension(name: str, files: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    other, out = tmp_path / "other.npy", tmp_path / "out.npz"
+    np.save(other, np.eye(3, 4, dtype=np.float32))
+    options = [f"{key}={value}" for key, value in SMALL.get(name, {}).items()]
+    argv = ["rerank", str(files[0]), str(other), "--method", name, "--out", str(out)]
+    assert main([*argv, "--options", *options] if options else argv) == 2
+    told = capsys.readouterr().err
+    assert told == f"lowq: {other}: dimension 4, but the database has 6; use one model for both\n"
+    assert not out.exists()
+
+
+def test_bad_files(files: tuple[Path, Path], tmp_path: Path, capsys) -> None:
     (tmp_path / "text.npy").write_text("no array")
     (tmp_path / "text.mat").write_text("no array")
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
@@ -203,6 +216,10 @@ def test_bad_files(files: tuple[Path, Path], tmp_path: Path) -> None:
         ("turned.npy", r"transposed, pass its \.T"),
         ("long.npy", "divide each row by its length"),
     ):
-        with pytest.raises(LowqError, match=message) as caught:
-            rerank(tmp_path / name, files[1], "aqe")
-        assert name in str(caught.value)
+        out = tmp_path / "out.npz"
+        bad = str(tmp_path / name)
+        assert main(["rerank", bad, str(files[1]), "--method", "aqe", "--out", str(out)]) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()
+        assert sentence.startswith(f"lowq: {bad}: ")
+        assert re.search(message, sentence)
+        assert not out.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.data.pictures import database_pictures, query_pictures
@@ -86,6 +87,13 @@ def test_a_bad_query_is_an_error_and_a_bad_picture_is_told(
     (tiny / "jpg" / "a" / "a4.png").write_bytes(b"not a picture")
     with pytest.raises(LowqError, match=r"a4\.png"):
         pipeline.evaluate(LocalMethod(seed=None), town)
+
+
+def test_a_training_picture_that_cannot_be_used_is_named(pipeline: LocalPipeline, tmp_path: Path) -> None:
+    bad = tmp_path / "data" / "porto" / "jpg" / "b" / "b2.png"
+    Image.fromarray(np.full((72, 96), np.nan, np.float32)).save(bad, "TIFF")
+    with pytest.raises(LowqError, match=f"{bad}: grey levels are floating-point numbers; save it with 8 or"):
+        pipeline.network(LocalMethod(seed=None))
 
 
 def test_a_checkpoint_is_used_as_it_is(pipeline: LocalPipeline, town: Benchmark, said: list[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -370,8 +372,42 @@ def test_bad_input(little: None, places: TrainingClasses, tmp_path: Path) -> Non
         train_adapnet(training(), places, tmp_path / "picture")
 
 
+@pytest.mark.parametrize("trained", [train_adapnet, write_clean_maps, write_bad_maps])
+def test_a_picture_that_cannot_be_used_is_named(
+    little: None, places: TrainingClasses, tmp_path: Path, trained: Callable[..., object]
+) -> None:
+    bad = places.pictures[3].path
+    Image.fromarray(np.full((72, 96), np.nan, np.float32)).save(bad, "TIFF")
+    with pytest.raises(LowqError, match=f"{bad}: grey levels are floating-point numbers; save it with 8 or"):
+        trained(training(epochs=1), places, tmp_path)
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_a_class_of_one_picture_is_trained_with(
+    little: None, places: TrainingClasses, tmp_path: Path, name: str
+) -> None:
+    few = TrainingClasses("few", places.pictures[:17], places.labels[:17])
+    assert np.bincount(few.labels).tolist() == [4, 4, 4, 4, 1]
+    told = training(classification=name, noises=("low_light",))
+    recipe = recipe_of(told, few)
+    fit_classifier(recipe)
+    with torch.no_grad():
+        crop = plain_crop(told, few, 16)
+        alone = recipe.describe(recipe.model.network, recipe.start([crop]))
+        torch.testing.assert_close(
+            recipe.model.loss.classification.weight[4],
+            nn.functional.normalize(alone, dim=1)[0],
+            atol=1e-5,
+            rtol=1e-4,
+        )
+    train_adapnet(told, few, tmp_path)
+    losses = [line["loss"] for line in RunFolder(tmp_path).read_log()]
+    assert len(losses) == 2 * (3 + 1)  # batches of 8, 8 and 1, and a summary, in each epoch
+    assert np.isfinite(losses).all()
+
+
 def test_alone_or_with_labels_that_have_gaps(places: TrainingClasses) -> None:
-    """A class of one picture, and cluster numbers with gaps, are no obstacle; a batch without negatives adds 0."""
+    """Cluster numbers with gaps are no obstacle; a batch of one picture, which has no negatives, adds 0."""
     recipe = recipe_of(training(), TrainingClasses("gaps", places.pictures, places.labels * 10 + 3))
     assert recipe.data.count == 5
     pair = recipe.load(recipe.epoch(0)[0])

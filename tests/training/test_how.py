@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -269,6 +270,13 @@ def test_bad_input(little: None, data: TrainingTuples, tmp_path: Path) -> None:
     ):
         with pytest.raises(LowqError, match=field):
             training(**{field: value})
+
+
+def test_a_picture_that_cannot_be_used_is_named(little: None, data: TrainingTuples, tmp_path: Path) -> None:
+    bad = data.pictures[3].path
+    Image.fromarray(np.full((72, 96), np.nan, np.float32)).save(bad, "TIFF")
+    with pytest.raises(LowqError, match=f"{bad}: grey levels are floating-point numbers; save it with 8 or"):
+        train_how(training(), data, tmp_path / "run")
 
 
 def test_the_published_recipe() -> None:
