@@ -8,13 +8,15 @@ for its whole process and would speed the loop up as well.
 
 What bf16 costs in accuracy is measured on the rendered benchmark (its smallest size with --quick): extraction of its
 pictures and evaluation of GeM and R-MAC, in float32 and in bf16. A mAP that moves by more than 0.2 points at any
-level ends the run with an error; so does memory that grows with the number of pictures.
+level ends the run with an error (not with --quick, whose dozen queries are too few to judge by); so does memory that
+grows with the number of pictures.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import multiprocessing
 import sys
 import tempfile
@@ -153,11 +155,11 @@ def scores(town: Benchmark, profile: str, scales: tuple[float, ...], precision: 
     }
 
 
-def same_scores(theirs: dict[str, float], ours: dict[str, float]) -> str:
+def same_scores(theirs: dict[str, float], ours: dict[str, float], limit: float) -> str:
     moved = {name: abs(ours[name] - value) for name, value in theirs.items()}
     most = max(moved, key=lambda name: moved[name])
-    if moved[most] > MAP_LIMIT:
-        raise SystemExit(f"mAP of {most} moves by {moved[most]:.2f} points, more than {MAP_LIMIT}")
+    if moved[most] > limit:
+        raise SystemExit(f"mAP of {most} moves by {moved[most]:.2f} points, more than {limit}")
     return f"mAP within {moved[most]:.2f} ({most})"
 
 
@@ -174,7 +176,7 @@ def cases_of_scores(quick: bool) -> list[Case]:
             prepare=lambda: (town(),),
             peer=functools.partial(scores, profile=name, scales=scales, precision="float32"),
             ours=functools.partial(scores, profile=name, scales=scales, precision="bf16"),
-            check=same_scores,
+            check=functools.partial(same_scores, limit=math.inf if quick else MAP_LIMIT),
             repeats=1,
             memory=False,
         )
