@@ -1,26 +1,34 @@
-"""Smoothing and context of local descriptors: learned filter against average pooling, graph against its trunk.
+"""Smoothing and context of local descriptors: learned filter against average pooling, graph against attention.
 
 Learned smoothing, forward and backward, is timed against `avg_pool2d` of the same kernel on the same map, in both
 memory layouts; its memory against that of the map. Graph refinement, forward, is timed against the trunk's
-forward on the picture whose map it refines: 1024 x 768 pixels, 768 cells. ResNets have random weights here, which
-takes as long. "x the map" is the peak above what was there before (map, its gradient, the module), so it includes
-the result and, for training, the gradient.
+forward on the picture whose map it refines, of 768 cells: 1024 x 768 pixels, or 512 x 384 where a trunk's cells are
+16 pixels wide. Then, forward too, it is held against the two ways to look around that the slides call expensive
+(SOLAR's second-order attention) and hard to train (self-attention), on maps of 768 and 3,072 cells. Trunks have
+random weights here, which takes as long. Memory is the peak above what was there before (map, its gradient, the
+module), so it includes the result and, for training, the gradient.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from _harness import Case, main
 from torch import Tensor, nn
 
+from lowq_core.models.attention import SecondOrderAttention, SelfAttention
 from lowq_core.models.backbone import backbone
 from lowq_core.models.graph_refinement import GraphRefinement
 from lowq_core.models.smoothing import AverageSmoothing, LearnableSmoothing, SmoothingMode
 
 MODES: tuple[SmoothingMode, ...] = ("spatial", "feature", "both")
 LAYOUTS = ("channels first", "channels last")
+ATTENTIONS: tuple[tuple[str, Callable[[int], nn.Module]], ...] = (
+    ("SOLAR's second-order attention", SecondOrderAttention),
+    ("self-attention", SelfAttention),
+)
 
 Both = tuple[nn.Module, nn.Module, Tensor]
 
@@ -129,6 +137,43 @@ def graph_case(name: str, width: int, height: int) -> Case:
     )
 
 
+Rivals = tuple[nn.Module, GraphRefinement, Tensor]
+
+
+def rivals(make: Callable[[int], nn.Module], channels: int, height: int, width: int) -> Rivals:
+    torch.manual_seed(0)
+    cells = (torch.rand(1, channels, height, width) - 0.3).contiguous(memory_format=torch.channels_last)
+    both = make(channels).eval(), GraphRefinement(channels)
+    for module in both:  # what a library does at its first use is not this map's memory
+        module(cells[:, :, :2, :2])
+    return *both, cells
+
+
+@torch.inference_mode()
+def look_around(module: nn.Module, cells: Tensor) -> Tensor:
+    refined: Tensor = module(cells).features
+    return refined
+
+
+def same(theirs: Tensor, ours: Tensor) -> str:
+    """Each starts as the identity, so the results have to be the same."""
+    if not torch.equal(theirs, ours):
+        raise SystemExit("a context module does not start as the identity")
+    return "equal"
+
+
+def rival_case(name: str, make: Callable[[int], nn.Module], channels: int, height: int, width: int) -> Case:
+    return Case(
+        what="graph refinement, k = 8",
+        size=f"{channels} channels, {height * width:,} cells",
+        peer_name=name,
+        prepare=functools.partial(rivals, make, channels, height, width),
+        peer=lambda attention, graph, cells: look_around(attention, cells),
+        ours=lambda attention, graph, cells: look_around(graph, cells),
+        check=same,
+    )
+
+
 def large_graph(channels: int, height: int, width: int) -> tuple[GraphRefinement, Tensor]:
     torch.manual_seed(0)
     return GraphRefinement(channels), torch.rand(1, channels, height, width) - 0.3
@@ -148,13 +193,24 @@ def cases(quick: bool) -> list[Case]:
     found += [smoothing_case(7, mode, layout, (1024, 48, 64)) for mode in MODES for layout in LAYOUTS]
     if quick:
         found = [smoothing_case(3, "spatial", "channels first", (64, 6, 8))]
-        return [*found, graph_case("resnet18", 256, 192)]
+        return [
+            *found,
+            graph_case("resnet18", 256, 192),
+            *(rival_case(*rival, 64, 6, 8) for rival in ATTENTIONS),
+        ]
     cells = (96, 128)
     return [
         *found,
         *map(forward_case, LAYOUTS),
         graph_case("resnet18", 1024, 768),
         graph_case("resnet50-", 512, 384),
+        graph_case("lite0-", 512, 384),
+        *(
+            rival_case(*rival, channels, height, width)
+            for channels in (112, 512)  # of lite0-, and of ResNet-18, the slides' trunk
+            for height, width in ((24, 32), (48, 64))
+            for rival in ATTENTIONS
+        ),
         Case(
             what="memory of graph refinement, 1024 channels",
             size=f"{cells[0] * cells[1]:,} cells",
