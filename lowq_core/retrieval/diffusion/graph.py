@@ -13,7 +13,8 @@ def affinity(neighbours: Neighbours, gamma: float = 3.0) -> sparse.csr_array:
     """A_ij = max(s_ij, 0)^gamma where i and j are among each other's neighbours, else 0 (Iscen et al., CVPR 2017).
 
     Returns:
-        (N, N) float64, symmetric, with an empty diagonal and at most k entries a row.
+        (N, N) float64, symmetric, with an empty diagonal and at most k entries a row, 12 bytes each (16 where N k is
+        2^31 or more).
 
     >>> A = affinity(Neighbours(np.array([[1], [0], [1]]), np.array([[0.5], [0.5], [0.4]], np.float32)), gamma=2)
     >>> A.toarray().tolist()
@@ -21,8 +22,11 @@ def affinity(neighbours: Neighbours, gamma: float = 3.0) -> sparse.csr_array:
     """
     size, k = neighbours.ids.shape
     weights = np.maximum(neighbours.similarities, 0).astype(np.float64) ** gamma
-    starts = np.arange(0, size * k + 1, k)
-    directed = sparse.csr_array((weights.ravel(), neighbours.ids.ravel(), starts), shape=(size, size))
+    whole = (
+        np.int32 if size * k <= np.iinfo(np.int32).max else np.int64
+    )  # products with S read as many as weights
+    starts, ids = np.arange(0, size * k + 1, k, dtype=whole), neighbours.ids.ravel().astype(whole)
+    directed = sparse.csr_array((weights.ravel(), ids, starts), shape=(size, size))
     directed.sort_indices()
     mutual = directed.minimum(directed.T.tocsr())  # 0 where one of the two is missing
     mutual.eliminate_zeros()

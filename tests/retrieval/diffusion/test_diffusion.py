@@ -94,6 +94,11 @@ def test_graph_is_mutual_symmetric_and_normalised(
     assert np.abs(np.linalg.eigvalsh(transition(weights).toarray())).max() < 1 + 1e-9
 
 
+def test_an_edge_takes_twelve_bytes() -> None:
+    graph = transition(affinity(nearest_neighbours(pictures(0, 40), 6)))
+    assert graph.data.nbytes + graph.indices.nbytes == 12 * graph.nnz
+
+
 def of_columns(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=0)
 
