@@ -87,6 +87,8 @@ class Case:
         repeats: turns that count; 1 for jobs too long to repeat.
         check: raises where the two results disagree; what it returns is shown ("AP within 2e-16").
         promise: the ratio peer / ours that the project promises, shown beside the measured one.
+        limit_s, limit_mb: the time and the memory of ours that the project promises to stay below; the row says
+            whether it does.
         memory: False where the work is done in other processes, whose memory is not seen.
         memory_slack: MB that ours may take beyond the peer; more of it ends the run with an error.
         skip: a reason not to run (a peer that is not installed); the row is kept and says so.
@@ -101,6 +103,8 @@ class Case:
     repeats: int = 5
     check: Callable[[Any, Any], str] | None = None
     promise: float | None = None
+    limit_s: float | None = None
+    limit_mb: float | None = None
     memory: bool = True
     memory_slack: float | None = None
     skip: str = ""
@@ -222,6 +226,7 @@ def _row(case: Case, number: int, repeats: int) -> dict[str, Any]:
             note = f"at most {case.memory_slack:.0f} MB more than the peer"
     peer_s = statistics.median(peer_runs) if peer_runs else None
     ours_s = statistics.median(ours_runs) if ours_runs else None
+    verdicts = (note, _verdict(ours_s, case.limit_s, "s"), _verdict(ours_mb, case.limit_mb, "MB"))
     return {
         "what": case.what,
         "size": case.size,
@@ -232,11 +237,19 @@ def _row(case: Case, number: int, repeats: int) -> dict[str, Any]:
         "peer_mb": peer_mb,
         "ours_mb": ours_mb,
         "promise": case.promise,
-        "agreement": note,
+        "limit_s": case.limit_s,
+        "limit_mb": case.limit_mb,
+        "agreement": "; ".join(told for told in verdicts if told),
         "skipped": case.skip,
         "peer_runs": peer_runs,
         "ours_runs": ours_runs,
     }
+
+
+def _verdict(value: float | None, limit: float | None, unit: str) -> str:
+    if value is None or limit is None:
+        return ""
+    return f"{'below' if value < limit else 'MISSED: not below'} {limit:g} {unit}"
 
 
 def _memory_in_child(number: int, side: str) -> float | None:

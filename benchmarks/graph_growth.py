@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _growth import draw_growth
+from _growth import draw_growth, powers
 from _harness import settings
 
 from lowq_core.files import write_text
@@ -38,7 +38,7 @@ PANELS = {
     "seconds": {"neighbours_s": "neighbours", "graph_s": "graph", "epoch_s": "an epoch"},
     "peak memory, MB": {"peak_mb": "all of it"},
 }
-LIMITED = {"neighbours_s": "exact_up_to", "graph_s": None, "epoch_s": "pairs_up_to", "peak_mb": "pairs_up_to"}
+LIMITED = {"neighbours_s": "exact_up_to", "epoch_s": "pairs_up_to", "peak_mb": "pairs_up_to"}
 
 
 def measure(size: int, exact_up_to: int, pairs_up_to: int) -> dict[str, Any]:
@@ -73,24 +73,6 @@ def measure(size: int, exact_up_to: int, pairs_up_to: int) -> dict[str, Any]:
         "epoch_s": sorted(seconds[1:])[0],
         "peak_mb": _peak_mb() - before,
     }
-
-
-def exponents(rows: list[dict[str, Any]], limits: dict[str, int]) -> list[dict[str, Any]]:
-    """One a column and side of its limit, where there are two sizes or more."""
-    fits = []
-    for column, limit in LIMITED.items():
-        sides = [("all sizes", rows)]
-        if limit is not None:
-            sides = [
-                (f"up to {limits[limit]:,}", [row for row in rows if row["pictures"] <= limits[limit]]),
-                (f"above {limits[limit]:,}", [row for row in rows if row["pictures"] > limits[limit]]),
-            ]
-        for name, some in sides:
-            if len(some) > 1:
-                logs = np.log([[row["pictures"], max(row[column], 1e-6)] for row in some])
-                slope, _ = np.polyfit(logs[:, 0], logs[:, 1], 1)
-                fits.append({"exponent_of": column, "sizes": name, "exponent": float(slope)})
-    return fits
 
 
 def _load_libraries() -> None:
@@ -134,7 +116,14 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", str(size), *(["--quick"] if options.quick else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
-    fits = exponents(rows, {"exact_up_to": exact_up_to, "pairs_up_to": pairs_up_to})
+    values = {"exact_up_to": exact_up_to, "pairs_up_to": pairs_up_to}
+    limits = {column: values[name] for column, name in LIMITED.items()}
+    fits = [
+        {"exponent_of": column, "sizes": fit.sizes.strip() or "all sizes", "exponent": fit.exponent}
+        for columns in PANELS.values()
+        for column in columns
+        for fit in powers(rows, column, limits.get(column))
+    ]
     stated = settings()
     print("\n".join(f"{key}: {value}" for key, value in stated.items()))
     print("".join(f"{name:>14}" for name in rows[0]))
@@ -150,7 +139,7 @@ def main() -> None:
         whole = [row | {"settings": stated} for row in rows] + fits
         write_text(options.json, json.dumps(whole, indent=1) + "\n")
     if options.figure:
-        draw_growth(rows, PANELS, options.figure)
+        draw_growth(rows, PANELS, options.figure, limits)
 
 
 if __name__ == "__main__":
