@@ -129,25 +129,39 @@ def _engine_for(config: EmbedConfig, stamp: tuple[int, int] | None) -> Engine:
 
 @contextmanager
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> Iterator[Iterator[R]]:
-    """`function` of each item, in order, on as many threads as torch has for itself, each running serially.
+    """`function` of each item, in order, on all threads of `workers`.
 
-    At most twice that many items are under way, so memory does not grow with `items`. torch's setting
-    (`torch.set_num_threads`, `OMP_NUM_THREADS`) is left as found. The threads have ended when the block ends,
-    also by an error: were that left to the garbage collector, it could come while a thread is being started,
-    and wait for ever on the lock that it interrupted.
+    At most twice as many items as threads are under way, so memory does not grow with `items`.
 
     >>> with in_parallel(abs, [-1, 2, -3]) as results:
     ...     list(results)
     [1, 2, 3]
     """
+    with workers() as mapped:
+        yield mapped(function, items)
+
+
+@contextmanager
+def workers() -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """`map` in order on as many threads as torch has for itself, each running serially; it may be called again.
+
+    torch's setting (`torch.set_num_threads`, `OMP_NUM_THREADS`) is left as found. The threads have ended when the
+    block ends, also by an error: were that left to the garbage collector, it could come while a thread is being
+    started, and wait for ever on the lock that it interrupted. Freed memory stays at hand until then: what is done
+    again and again, as a training's steps are, would fault it in anew every time.
+
+    >>> with workers() as mapped:
+    ...     list(mapped(abs, [-1, 2])), list(mapped(abs, [-3]))
+    ([1, 2], [3])
+    """
     keep_freed_memory()
-    workers = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "lowq-extract", initializer=partial(torch.set_num_threads, 1))
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "lowq-extract", initializer=partial(torch.set_num_threads, 1))
     try:
-        yield in_order(pool, function, items, ahead=2 * workers)
+        yield partial(in_order, pool, ahead=2 * threads)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(workers)
+        torch.set_num_threads(threads)
         release_memory()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,13 +24,15 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR
 
 from lowq_core.errors import LowqError
-from lowq_core.extraction.engine import in_parallel
+from lowq_core.extraction.engine import workers
 from lowq_core.training import ranks
 from lowq_core.training.folder import RunFolder
 from lowq_core.training.loader import loaded
 from lowq_core.training.recipe import Item, Loaded, Recipe, Schedule
 
 Validate = Callable[[nn.Module], float]
+Mapped = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""`map`, or one whose calls run side by side."""
 
 
 @dataclass
@@ -147,12 +149,13 @@ class _Training:
         batches = [list(ranks.share(groups)) for groups in _plan(items, self.schedule)]
         own = [item for groups in batches for group in groups for item in group]
         total = 0.0
-        with loaded(self.recipe.load, own) as results:
+        threads = self.schedule.side_by_side and self.device.type == "cpu"
+        with workers() if threads else nullcontext(map) as mapped, loaded(self.recipe.load, own) as results:
             for step, groups in enumerate(batches):
                 began = time.perf_counter()
                 rate = self.optimiser.param_groups[0]["lr"]
                 self.optimiser.zero_grad(set_to_none=True)
-                loss = self._accumulate([[next(results) for _ in group] for group in groups])
+                loss = self._accumulate(mapped, [[next(results) for _ in group] for group in groups])
                 self._check_finite(loss, epoch, step)
                 self.optimiser.step()
                 total += loss
@@ -160,7 +163,7 @@ class _Training:
                 self._log(epoch=epoch, step=step, loss=loss, lr=rate, seconds=seconds)
         return total
 
-    def _accumulate(self, groups: Sequence[Sequence[Any]]) -> float:
+    def _accumulate(self, mapped: Mapped, groups: Sequence[Sequence[Any]]) -> float:
         """Loss and gradients of a batch, of which this process has `groups`, summed over all processes.
 
         Sums are made in the groups' order also where they are computed side by side, so equal runs stay equal
@@ -168,16 +171,12 @@ class _Training:
         """
         total = torch.zeros((), device=self.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        compute = partial(self._gradients, trained)
-        threads = self.schedule.side_by_side and self.device.type == "cpu"
-        each = in_parallel(compute, groups) if threads else nullcontext(map(compute, groups))
-        with each as results:
-            for loss, gradients in results:
-                total += loss
-                for parameter, gradient in zip(trained, gradients, strict=True):
-                    if gradient is not None:
-                        known = parameter.grad
-                        parameter.grad = gradient if known is None else known.add_(gradient)
+        for loss, gradients in mapped(partial(self._gradients, trained), groups):
+            total += loss
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    known = parameter.grad
+                    parameter.grad = gradient if known is None else known.add_(gradient)
         return ranks.sum_gradients(self.model.parameters(), total).item()
 
     def _gradients(

@@ -14,7 +14,7 @@ import torch
 
 from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
-from lowq_core.extraction.engine import Engine, engine_for, in_parallel
+from lowq_core.extraction.engine import Engine, engine_for, in_parallel, workers
 from lowq_core.extraction.extract import embed, extract
 from lowq_core.images import Picture
 from lowq_core.models.backbone import backbone
@@ -168,3 +168,20 @@ def test_weights_that_are_not_finite_are_refused() -> None:
         embedder.trunk.body.layer1[0].conv1.weight[0, 0, 0, 0] = float("nan")  # type: ignore[union-attr, index]
     with pytest.raises(LowqError, match=r"layer1\.0\.conv1\.weight holds NaN"):
         Engine(embedder, EmbedConfig(backbone="resnet18", heads=("gem",), weights="random"))
+
+
+def test_workers_serve_many_calls_with_the_same_threads() -> None:
+    before = torch.get_num_threads()
+
+    def who(i: int) -> tuple[int, str, int]:
+        time.sleep(0.01)
+        return i, threading.current_thread().name, torch.get_num_threads()
+
+    with workers() as mapped:
+        first, second = list(mapped(who, range(8))), list(mapped(who, range(8, 16)))
+    assert [i for i, _, _ in first + second] == list(range(16))
+    assert len({name for _, name, _ in first + second}) <= before
+    assert {threads for _, _, threads in first + second} == {1}, "each runs serially"
+    assert torch.get_num_threads() == before
+    names = {name for _, name, _ in first}
+    assert not any(thread.name in names for thread in threading.enumerate())
