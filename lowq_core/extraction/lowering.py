@@ -16,12 +16,22 @@ from torch import Tensor, fx, nn
 
 from lowq_core.extraction.fusion import FusedConv
 
-KEPT_EXACT = 13
+EXACT_OF_DEPTHWISE, EXACT_OF_DENSE = 13, 4
 """Convolutions, from the pixels on, that `lower` leaves exact; the last of them must be dense (groups = 1).
 
-Of EfficientNet-Lite0 these are the first three stages. An error of theirs passes through all later layers, and
-the first block of a stage has no sum with its input that would carry the exact map past it.
+Of EfficientNet-Lite0, whose depthwise convolutions sum nine products each, the thirteen are the stem, two stages
+and the third's first block. Sums of hundreds of products, as in a ResNet, average their errors out.
 """
+
+
+def kept_exact(fused: nn.Module) -> int:
+    """How many of the first convolutions of `fused` stay exact.
+
+    >>> kept_exact(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1))), kept_exact(nn.Conv2d(8, 8, 3, groups=8))
+    (4, 13)
+    """
+    depthwise = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in fused.modules())
+    return EXACT_OF_DEPTHWISE if depthwise else EXACT_OF_DENSE
 
 
 def lower(fused: fx.GraphModule, sample: Tensor) -> fx.GraphModule:
@@ -31,12 +41,12 @@ def lower(fused: fx.GraphModule, sample: Tensor) -> fx.GraphModule:
         fused: float32, as `fuse` makes it.
         sample: (B, C, H, W) float32 input like those to come; it gives the mean of each layer's input.
     """
-    means = input_means(fused, sample)
+    means, kept = input_means(fused, sample), kept_exact(fused)
     for i, (target, mean) in enumerate(means.items()):
         conv: Any = fused.get_submodule(target)
-        if i == KEPT_EXACT - 1:  # it hands its output on in bfloat16, so it can be made of bfloat16 parts
+        if i == kept - 1:  # it hands its output on in bfloat16, so it can be made of bfloat16 parts
             fused.set_submodule(target, SplitConv(conv))
-        elif i >= KEPT_EXACT:
+        elif i >= kept:
             round_weights(conv.conv, mean)
     return fused
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lowq_core.extraction.fusion import FusedConv, fuse
-from lowq_core.extraction.lowering import KEPT_EXACT, SplitConv, input_means, lower, pink_noise, round_weights
+from lowq_core.extraction.lowering import SplitConv, input_means, kept_exact, lower, pink_noise, round_weights
 from lowq_core.models.backbone import backbone
 from lowq_core.models.pooling import gem, l2n
 
@@ -30,7 +30,7 @@ def test_trunk_is_near_and_only_its_first_layers_are_float32(sample: Tensor) -> 
     body = backbone("lite0").body
     lowered = lower(fuse(body), sample)
     weights = [m.conv.weight for m in lowered.modules() if isinstance(m, FusedConv)]
-    exact = KEPT_EXACT - 1  # the last of those kept is made of bfloat16 parts
+    exact = kept_exact(lowered) - 1  # the last of those kept is made of bfloat16 parts
     assert [w.dtype for w in weights] == [torch.float32] * exact + [torch.bfloat16] * (len(weights) - exact)
     x = sample.flip(3).roll((40, 9), (2, 3))
     # bfloat16 keeps 8 bits: each of some 50 layers may be off by 2^-9 of its size, at random: sqrt(50) * 2^-9.
