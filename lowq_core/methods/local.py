@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -14,16 +13,16 @@ from numpy.typing import NDArray
 
 from lowq_core.data.benchmark import Benchmark, own_pictures
 from lowq_core.data.pictures import database_pictures, query_pictures
-from lowq_core.extraction.local import LocalConfig, extract_local
+from lowq_core.extraction.local import extract_local
 from lowq_core.extraction.local_features import LocalFeatures
 from lowq_core.images import Picture
 from lowq_core.methods.data import benchmark_of, training_tuples
 from lowq_core.methods.digests import array_digest, benchmark_digest, file_digest, pictures_digest
 from lowq_core.methods.kept import kept_network, undamaged
-from lowq_core.methods.local_validation import AsmkValidation
+from lowq_core.methods.local_validation import AsmkValidation, local_config
 from lowq_core.methods.parts import LocalMethod, check_skip
 from lowq_core.methods.report import MethodReport, NoiseAt, PerQuery, Skip, by_level, over_conditions
-from lowq_core.methods.say import Say, shows_progress, tell_failed, to_stderr
+from lowq_core.methods.say import Say, shows_progress, tell_failed, telling, to_stderr
 from lowq_core.models.how import how
 from lowq_core.models.how_checkpoints import save_how
 from lowq_core.models.how_config import HowConfig
@@ -84,17 +83,14 @@ class LocalPipeline:
         validation = self._validation() if method.seed is not None else None
 
         def make(out: Path) -> None:
-            begun = time.perf_counter()
-            self.say(
-                f"{method.name}: training on {len(data.pictures)} pictures of {', '.join(self.profile.train)}"
-            )
-            if method.seed is not None:
-                train_how(training, data, out, validation)
-            else:
-                model = how(training.config, training.weights)
-                fit_whitening(model, training, data.pictures)
-                save_how(model, out / MODEL)
-            self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
+            sets = ", ".join(self.profile.train)
+            with telling(self.say, f"{method.name}: training on {len(data.pictures)} pictures of {sets}"):
+                if method.seed is not None:
+                    train_how(training, data, out, validation)
+                else:
+                    model = how(training.config, training.weights)
+                    fit_whitening(model, training, data.pictures)
+                    save_how(model, out / MODEL)
 
         folder = self.store.get(
             "how",
@@ -133,10 +129,7 @@ class LocalPipeline:
         """
         strict = self.strict if strict is None else strict
         model = self.network(method)
-        local = self.profile.local
-        config = LocalConfig(
-            str(model), local.size, tuple(scales or local.scales), local.count, local.precision, local.engine
-        )
+        config = local_config(self.profile.local, model, scales)
         folder = self.store.get(
             "local_features",
             config=asdict(config) | {"model": None},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,13 +33,11 @@ class AsmkValidation:
         benchmark: what is searched.
         pictures: training pictures; words are made of the first `local.codebook_pictures`.
         local: sizes, scales, features a picture, words.
-        scratch: folder for features while they are in use; None takes the system's.
     """
 
     benchmark: Benchmark
     pictures: Sequence[Picture]
     local: LocalSettings
-    scratch: Path | None = None
 
     def __call__(self, model: HOW) -> float:
         """Mean AP, of the Medium setup where the ground truth has several.
@@ -48,12 +45,12 @@ class AsmkValidation:
         Raises:
             LowqError: a picture that cannot be read, or no query with an answer.
         """
-        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             search = ASMK(codebook=self._words(model, Path(folder)))
             search.fit(self._features(model, database_pictures(self.benchmark), Path(folder) / "database"))
             asked = self._features(model, query_pictures(self.benchmark), Path(folder) / "queries")
             score = evaluate(search.rank(asked).ids, self.benchmark).map["medium"]
-        if score is None or math.isnan(score):
+        if score is None:
             raise LowqError(f"{self.benchmark.name}: no query has an answer; choose another validation set")
         return score
 
@@ -66,18 +63,22 @@ class AsmkValidation:
         self, model: HOW, pictures: Sequence[Picture], out: Path, scales: Sequence[float] | None = None
     ) -> LocalFeatures:
         """On disk, as there may be many; they go with the folder that `out` is in."""
-        local = self.local
         network = out.with_name("model.safetensors")
         if not network.exists():
             save_how(model, network)
-        config = LocalConfig(
-            str(network),
-            local.size,
-            tuple(scales or local.scales),
-            local.count,
-            local.precision,
-            local.engine,
-        )
+        config = local_config(self.local, network, scales)
         found = extract_local(pictures, config, out, strict=True, progress=False)
         assert found is not None  # one shard is all of them
         return found
+
+
+def local_config(local: LocalSettings, model: Path, scales: Sequence[float] | None = None) -> LocalConfig:
+    """How the network in the file `model` extracts with a profile's settings, or with other `scales`.
+
+    >>> from lowq_core.reproduce.recipes import MINI
+    >>> local_config(MINI, Path("how.safetensors"), (1.0,)).scales
+    (1.0,)
+    """
+    return LocalConfig(
+        str(model), local.size, tuple(scales or local.scales), local.count, local.precision, local.engine
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from lowq_core.errors import LowqError
 
@@ -25,6 +27,22 @@ def quiet(words: str) -> None:
 def shows_progress(say: Say, pictures: int) -> bool:
     """Whether a bar is worth showing: many pictures, and somebody who reads stderr."""
     return pictures > SHOWN_FROM and say is to_stderr
+
+
+@contextmanager
+def telling(say: Say, beginning: str, done: str = "trained") -> Iterator[None]:
+    """Say what begins to be made for the store, and after it how long it took.
+
+    >>> said: list[str] = []
+    >>> with telling(said.append, "how: training on 3 pictures"):
+    ...     pass
+    >>> said
+    ['how: training on 3 pictures', 'trained in 0 s; it is kept in the store']
+    """
+    begun = time.perf_counter()
+    say(beginning)
+    yield
+    say(f"{done} in {time.perf_counter() - begun:.0f} s; it is kept in the store")
 
 
 def tell_failed(failed: Mapping[str, str], strict: bool, say: Say) -> None:

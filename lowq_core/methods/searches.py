@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,7 +20,7 @@ from lowq_core.methods.kept import undamaged
 from lowq_core.methods.local import LocalPipeline
 from lowq_core.methods.parts import BEGUN, Method
 from lowq_core.methods.report import Skip
-from lowq_core.methods.say import Say
+from lowq_core.methods.say import Say, telling
 from lowq_core.reproduce.store import Store
 from lowq_core.retrieval.augmentation import DatabaseAugmentation
 from lowq_core.retrieval.base import Ranking, Retriever, Started
@@ -134,17 +134,15 @@ class Searches:
         kind = RETRIEVERS[name]
 
         def make(out: Path) -> None:
-            begun, search = time.perf_counter(), retriever(name, **fitted)
+            search = retriever(name, **fitted)
             trained = isinstance(search, GSS) and search.schedule.epochs > 0
-            if trained:
-                self.say(f"{method.name}: training on {len(database)} descriptors")
-            if isinstance(search, GSS):
-                search.fit(database, neighbours=graph)
-            else:
-                search.fit(database)
-            search.save(out / SAVED)
-            if trained:
-                self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
+            words = f"{method.name}: training on {len(database)} descriptors"
+            with telling(self.say, words) if trained else nullcontext():
+                if isinstance(search, GSS):
+                    search.fit(database, neighbours=graph)
+                else:
+                    search.fit(database)
+                search.save(out / SAVED)
 
         inputs = {"database": array_digest(database)}
         folder = self.store.get(

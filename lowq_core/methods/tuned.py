@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from lowq_core.methods.data import training_classes
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.kept import kept_network, undamaged
 from lowq_core.methods.parts import BLOCK, Tuned
-from lowq_core.methods.say import Say, to_stderr
+from lowq_core.methods.say import Say, telling, to_stderr
 from lowq_core.models.adapnet import AdapNetConfig
 from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
@@ -81,12 +80,9 @@ class TunedNetworks:
             data = data.drawn(*tuned.drawn, seed=tuned.seed)
 
         def make(out: Path) -> None:
-            begun = time.perf_counter()
-            self.say(
-                f"{tuned.row}: training on {len(data.pictures)} pictures of {', '.join(self.profile.tuned.train)}"
-            )
-            train_adapnet(training, data, out, maps=self._frozen_maps(training, data))
-            self.say(f"trained in {time.perf_counter() - begun:.0f} s; it is kept in the store")
+            sets = ", ".join(self.profile.tuned.train)
+            with telling(self.say, f"{tuned.row}: training on {len(data.pictures)} pictures of {sets}"):
+                train_adapnet(training, data, out, maps=self._frozen_maps(training, data))
 
         folder = self.store.get(
             "adapnet",

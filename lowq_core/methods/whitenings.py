@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from lowq_core.methods.data import TrainingPairs, training_pairs
 from lowq_core.methods.described import Descriptors
 from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.kept import undamaged
-from lowq_core.methods.say import Say
+from lowq_core.methods.say import Say, telling
 from lowq_core.models.whitening import Whitening, fit_lw, fit_pca_whitening
 from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
@@ -44,11 +43,10 @@ class Whitenings:
         pairs = training_pairs(self.profile)
 
         def fit(out: Path) -> None:
-            start = time.perf_counter()
-            self.say(f"fitting {kind} on {len(pairs.pictures)} pictures of {', '.join(self.profile.train)}")
-            found = describe(pairs.pictures)
-            fit_whitening(kind, found, pairs, self.profile.shrinkage).save(out / FILE)
-            self.say(f"fitted in {time.perf_counter() - start:.0f} s; it is kept in the store")
+            sets = ", ".join(self.profile.train)
+            with telling(self.say, f"fitting {kind} on {len(pairs.pictures)} pictures of {sets}", "fitted"):
+                found = describe(pairs.pictures)
+                fit_whitening(kind, found, pairs, self.profile.shrinkage).save(out / FILE)
 
         folder = self.store.get(
             "whitening",

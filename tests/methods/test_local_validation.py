@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -48,13 +49,16 @@ def by_hand(model: HOW, benchmark: Benchmark, local: LocalSettings, words_of: li
     return float(np.nanmean(evaluate(ids, benchmark).per_query["medium"]))
 
 
-def test_score_is_that_of_the_parts(smoke: Profile, town: Benchmark, tmp_path: Path) -> None:
+def test_score_is_that_of_the_parts(
+    smoke: Profile, town: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures, local = training_tuples(smoke).pictures, smoke.local
     model = how(HowConfig(backbone=local.backbone, dim=local.dim))
     expected = by_hand(model, town, local, list(pictures[: local.codebook_pictures]), tmp_path)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert AsmkValidation(town, pictures, local, scratch)(model) == pytest.approx(expected, abs=1e-9)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    assert AsmkValidation(town, pictures, local)(model) == pytest.approx(expected, abs=1e-9)
     assert not list(scratch.iterdir()), "features of a validation are left behind"
 
 
