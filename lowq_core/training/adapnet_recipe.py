@@ -89,8 +89,8 @@ class AdapNetRecipe:
     def optimiser(self) -> torch.optim.Optimizer:
         t, network = self.training, self.model.network
         trunk = [*network.trunk.body.parameters(), *network.pool.parameters()]
-        new = [*network.trunk.refine.parameters(), *self.model.loss.parameters()]
-        rates = [(trunk, t.lr), (new, t.lr * t.lr_new)]
+        block, classifier = network.trunk.refine.parameters(), self.model.loss.parameters()
+        rates = [(trunk, t.lr), (block, t.lr * t.lr_block), (classifier, t.lr * t.lr_new)]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.requires_grad], "lr": rate} for parameters, rate in rates
         ]

@@ -48,7 +48,7 @@ class AdapNetTraining:
         pictures_per_epoch: pictures drawn for each epoch; all where there are fewer.
         batch, group: pictures a step, and pictures that go through the network together: InfoNCE's negatives
             come from a group. Under `torchrun` processes share the groups of a batch out.
-        lr, lr_new: learning rate of the trunk, and that of new layers over it.
+        lr, lr_new, lr_block: learning rate of the trunk; over it, those of the classifier and of the block.
         weight_decay, decay: of AdamW; factor of the learning rates after each epoch.
         margin, scale: of the classification.
         class_start: "means", or "random" where there are too many pictures for a pass over all; see
@@ -81,6 +81,7 @@ class AdapNetTraining:
     group: int = 128
     lr: float = 1e-4
     lr_new: float = 10.0
+    lr_block: float = 10.0
     weight_decay: float = 1e-4
     decay: float = 0.9
     margin: float = 0.15
@@ -111,7 +112,7 @@ class AdapNetTraining:
             raise LowqError(
                 f"alpha={self.alpha:g}, beta={self.beta:g}: InfoNCE needs degraded copies; name noises"
             )
-        for name in ("lr", "lr_new", "temperature", "scale"):
+        for name in ("lr", "lr_new", "lr_block", "temperature", "scale"):
             if not getattr(self, name) > 0:
                 raise LowqError(f"{name}={getattr(self, name)}: it has to be above 0")
         for name in ("weight_decay", "frozen", "margin"):

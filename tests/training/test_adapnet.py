@@ -105,6 +105,21 @@ def test_the_loss_is_the_sum_of_its_terms(places: TrainingClasses) -> None:
         assert recipe.loss(group).item() == pytest.approx(4 * wanted.item(), rel=1e-5)
 
 
+def test_the_block_has_a_learning_rate_of_its_own(places: TrainingClasses) -> None:
+    """AdamW's first step has the size of the rate, whatever the gradient's; the rest of the block has none yet."""
+    recipe = recipe_of(training(lr=1e-3, lr_new=3.0, lr_block=50.0, weight_decay=0.0), places)
+    group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
+    optimiser, block = recipe.optimiser(), recipe.model.network.qcb
+    classifier = recipe.model.loss.classification.weight
+    assert block is not None
+    before = [value.detach().clone() for value in (classifier, block.expand.weight)]
+    recipe.loss(group).backward()
+    optimiser.step()
+    torch.testing.assert_close(block.gamma.abs(), torch.full_like(block.gamma, 0.05), rtol=1e-3, atol=0)
+    assert (classifier - before[0]).abs().max().item() == pytest.approx(3e-3, rel=1e-2)
+    assert torch.equal(block.expand.weight, before[1])
+
+
 def test_distillation_is_held_to_the_untrained_network(places: TrainingClasses) -> None:
     recipe = recipe_of(row("distilled", training()), places)
     group = [recipe.load(item) for item in recipe.epoch(0)[:4]]
@@ -251,16 +266,17 @@ def test_bf16_stays_close_to_float32(little: None, places: TrainingClasses, tmp_
 
 
 def test_frozen_stages_stay_and_rates_differ(places: TrainingClasses) -> None:
-    recipe = recipe_of(training(frozen=1), places)
+    recipe = recipe_of(training(frozen=1, lr_block=7.0), places)
     names = {id(p): name for name, p in recipe.model.named_parameters()}
     groups = recipe.optimiser().param_groups
-    assert [group["lr"] for group in groups] == pytest.approx([1e-3, 3e-3])
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3, 7e-3, 3e-3])
     trunk = {names[id(p)] for p in groups[0]["params"]}
     assert trunk == {
         "network.pool.p",
         *(f"network.trunk.body.layer1.{i}.{which}" for i in (0, 2) for which in ("weight", "bias")),
     }
-    assert all("refine" in names[id(p)] or "loss" in names[id(p)] for p in groups[1]["params"])
+    for group, part in zip(groups[1:], ("network.trunk.refine.", "loss."), strict=True):
+        assert all(names[id(p)].startswith(part) for p in group["params"])
     with pytest.raises(LowqError, match="little has 2 stages"):
         recipe_of(training(frozen=3), places)
 
