@@ -1,4 +1,4 @@
-"""Descriptors laid out on a plane: landmarks coloured, queries marked."""
+"""Descriptors laid out on a plane: landmarks coloured, queries marked, neighbours joined."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lowq_core.data.benchmark import Benchmark
 from lowq_core.errors import LowqError
-from lowq_core.viz.style import GREY, house_style
+from lowq_core.viz.style import GREEN, GREY, ORANGE, house_style
 
 
 def landmarks(benchmark: Benchmark) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -83,6 +84,46 @@ def plane(
             axis.scatter(*at[shown].T, s=14, c=_colours(pictures[shown]), linewidths=0)
             axis.scatter(*stars.T, s=110, c=_colours(asked), marker="*", edgecolors="black", linewidths=0.7)
             axis.set(title=title, xticks=[], yticks=[])
+            axis.grid(False)
+    return figure
+
+
+def graph(
+    places: ArrayLike, panels: Mapping[str, ArrayLike], of_pictures: Sequence[int] | NDArray[np.int64]
+) -> Figure:
+    """One panel each: every picture whose landmark is known is joined to its neighbours.
+
+    Green where both show one landmark, orange where they do not, which is drawn above. Pictures without a landmark
+    are grey dots, from which no edge begins: nothing is known of them.
+
+    Args:
+        places: (N, 2) of the pictures, the same in all panels.
+        panels: title -> (N, k) neighbours of each picture.
+        of_pictures: landmarks, see `landmarks`.
+
+    Raises:
+        LowqError: places or neighbours that do not fit the pictures.
+    """
+    at, pictures = np.asarray(places, float), np.asarray(of_pictures)
+    shown = np.flatnonzero(pictures >= 0)
+    with house_style():
+        figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels), 4.6), squeeze=False)
+        for axis, (title, ids) in zip(axes[0], panels.items(), strict=True):
+            neighbours = np.asarray(ids)
+            if at.shape != (pictures.size, 2) or len(neighbours) != pictures.size:
+                raise LowqError(
+                    f"{title}: places {at.shape} and neighbours {neighbours.shape} for {pictures.size} pictures; "
+                    "give two numbers and k neighbours for each"
+                )
+            ends = np.stack([np.repeat(shown, neighbours.shape[1]), neighbours[shown].ravel()], axis=1)
+            same = pictures[ends[:, 0]] == pictures[ends[:, 1]]
+            for part, colour, width in ((ends[same], GREEN, 0.5), (ends[~same], ORANGE, 0.7)):
+                axis.add_collection(
+                    LineCollection(list(at[part]), colors=colour, linewidths=width, alpha=0.6)
+                )
+            axis.scatter(*np.delete(at, shown, axis=0).T, s=4, color=GREY, alpha=0.4, linewidths=0)
+            axis.scatter(*at[shown].T, s=8, color="black", linewidths=0, zorder=3)
+            axis.set(title=f"{title}: {100 * same.mean():.0f} % green", xticks=[], yticks=[])
             axis.grid(False)
     return figure
 

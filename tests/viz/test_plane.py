@@ -10,7 +10,7 @@ import pytest
 
 from lowq_core.data.benchmark import Benchmark, Query
 from lowq_core.errors import LowqError
-from lowq_core.viz.plane import landmarks, plane
+from lowq_core.viz.plane import graph, landmarks, plane
 
 
 def benchmark(*positives: tuple[list[int], list[int]]) -> Benchmark:
@@ -42,4 +42,27 @@ def test_everything_is_drawn_once_in_its_colour() -> None:
 def test_places_have_to_fit() -> None:
     with pytest.raises(LowqError, match="give two numbers for each"):
         plane({"GeM": (np.zeros((3, 2)), np.zeros((1, 2)))}, [0, 0], [0])
+    plt.close("all")
+
+
+def test_edges_are_drawn_by_what_they_join() -> None:
+    """Pictures 0 and 1 show one landmark, 2 another, 3 none: edges begin at the first three alone."""
+    places = np.array([[0, 0], [1, 0], [0, 1], [5, 5]])
+    neighbours = np.array([[1, 2], [0, 3], [3, 0], [0, 1]])
+    figure = graph(places, {"checked": neighbours}, [0, 0, 1, -1])
+    right, wrong, *_ = figure.axes[0].collections
+    assert [segment.tolist() for segment in right.get_segments()] == [[[0, 0], [1, 0]], [[1, 0], [0, 0]]]
+    assert [segment.tolist() for segment in wrong.get_segments()] == [
+        [[0, 0], [0, 1]],
+        [[1, 0], [5, 5]],
+        [[0, 1], [5, 5]],
+        [[0, 1], [0, 0]],
+    ]
+    assert figure.axes[0].get_title("left") == "checked: 33 % green"
+    plt.close(figure)
+
+
+def test_neighbours_have_to_fit() -> None:
+    with pytest.raises(LowqError, match="give two numbers and k neighbours for each"):
+        graph(np.zeros((2, 2)), {"checked": np.zeros((3, 1), int)}, [0, 0])
     plt.close("all")
