@@ -111,9 +111,10 @@ class Case:
 
 
 def main(cases: Callable[[bool], Sequence[Case]], description: str | None = None) -> None:
-    """Run `cases(quick)` as the command line asks: `[--quick] [--json FILE]`."""
+    """Run `cases(quick)` as the command line asks: `[--quick] [--only TEXT] [--json FILE]`."""
     parser = argparse.ArgumentParser(description=(description or "").strip().split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name and size contain it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--measure-memory", metavar="CASE:SIDE", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -124,8 +125,14 @@ def main(cases: Callable[[bool], Sequence[Case]], description: str | None = None
         return
     rows = []
     for number, case in enumerate(todo):
+        if options.only not in f"{case.what}, {case.size}":
+            continue
         print(f"[{number + 1}/{len(todo)}] {case.what}, {case.size} ...", file=sys.stderr, flush=True)
         rows.append(_row(case, number, repeats=min(case.repeats, 3) if options.quick else case.repeats))
+    if not rows:
+        parser.error(
+            f"--only {options.only}: no case is called so; there are\n" + "\n".join(c.what for c in todo)
+        )
     stated = settings()
     rows = [row | {"settings": stated} for row in rows]
     print("\n".join(f"{key}: {value}" for key, value in stated.items()))

@@ -203,7 +203,7 @@ class Ours(NamedTuple):
         return self.index
 
     def encode(self, pictures: LocalArrays, words: np.ndarray, assignment: int = 1) -> Entries:
-        encoder = Encoder(_Known(self.index.codebook.centroids, words), True, "exact")
+        encoder = Encoder(_Known(self.index.codebook.centroids, words), True, "auto")
         return Entries.joined(
             [
                 Entries(part.pictures + np.int32(block.first), part.words, part.codes)
@@ -231,7 +231,7 @@ class _Known(Codebook):
         super().__init__(centroids)
         object.__setattr__(self, "_waiting", words)
 
-    def assign(self, vectors: Any, k: int = 1, *, search: str = "exact") -> np.ndarray:
+    def assign(self, vectors: Any, k: int = 1, *, search: str = "auto") -> np.ndarray:
         now, later = np.split(self._waiting, [len(vectors)])
         object.__setattr__(self, "_waiting", later)
         return now

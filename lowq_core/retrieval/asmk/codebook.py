@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +16,8 @@ from lowq_core.retrieval.asmk.words import WordSearch
 from lowq_core.retrieval.base import as_descriptors
 from lowq_core.retrieval.saved import read_saved, write_saved
 
-SEARCHES = {"exact": "float32", "bf16": "bfloat16"}
+SEARCHES = ("auto", "exact", "bf16")
+"""How words may be found; see `Codebook.assign`."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,15 @@ class Codebook:
         """D."""
         return int(self.centroids.shape[1])
 
-    def assign(self, vectors: ArrayLike, k: int = 1, *, search: str = "exact") -> NDArray[np.int32]:
+    def assign(self, vectors: ArrayLike, k: int = 1, *, search: str = "auto") -> NDArray[np.int32]:
         """(n, k) the k nearest words of each of (n, D) vectors, nearest first; of equally near ones the first.
 
         Args:
             vectors: (n, D); n may be 0.
             k: 1 to K.
-            search: "exact", or "bf16": the same words, faster where the processor multiplies bfloat16 (AVX-512
-                BF16 or AMX) and slower elsewhere.
+            search: how candidates are found; the words are the same. "exact" multiplies float32, "bf16" bfloat16,
+                several times faster where the processor has instructions for it and slower elsewhere; "auto" takes
+                what is faster here.
 
         Raises:
             LowqError: k or search out of range, vectors of another dimension or not finite.
@@ -102,7 +104,8 @@ class Codebook:
         if len(shape) == 2 and shape[0] == 0:
             return np.empty((0, k), np.int32)
         checked = as_descriptors(vectors, "vectors")
-        return (self._bf16 if search == "bf16" else self._exact).nearest(checked, k)
+        fast = search == "bf16" or (search == "auto" and multiplies_bfloat16())
+        return (self._bf16 if fast else self._exact).nearest(checked, k)
 
     def save(self, path: Path) -> None:
         """Write the centroids into the folder `path`."""
@@ -124,3 +127,14 @@ class Codebook:
     @cached_property
     def _bf16(self) -> WordSearch:
         return WordSearch(self.centroids, "bfloat16")
+
+
+@cache
+def multiplies_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for it (AVX-512 BF16 or AMX), by Linux' list; elsewhere False."""
+    try:
+        lines = processors.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -16,7 +16,7 @@ from lowq_core.retrieval.asmk.kernel import binarise, normalise
 from lowq_core.retrieval.base import LocalDescriptors, as_descriptors
 from lowq_core.retrieval.threads import in_threads
 
-_VECTORS = 1 << 16  # in a block
+_VECTORS = 1 << 17  # in a block
 _CELLS = 1 << 14  # that one thread aggregates at a time, at most; more if one picture has more
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_GRID = 2.0**30
+GRID = 2.0**30
+"""Selectivities, and what they are weighed to, are whole multiples of 1 / GRID, so their sums are exact."""
 
 
 def binarise(residuals: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -59,7 +60,7 @@ def selectivity(similarity: ArrayLike, alpha: float, threshold: float) -> NDArra
 
 def on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """`values` rounded to multiples of 2^-30."""
-    return np.rint(values * _GRID) / _GRID
+    return np.rint(values * GRID) / GRID
 
 
 def hamming_table(dim: int, alpha: float, threshold: float) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ class ASMK:
         threshold: least similarity of two cells that counts, 0 to 1. The papers print 0.25 for some tables;
             the released configurations of HOW, FIRe and ASMK all have 0.
         idf: weigh words by ln(N / N_k)^2.
-        search: how words are found, see `Codebook.assign`; "exact" and "bf16" find the same.
+        search: how words are found, see `Codebook.assign`; all ways find the same.
 
     >>> from lowq_core.retrieval.base import LocalArrays
     >>> generator = np.random.default_rng(0)
@@ -62,7 +62,7 @@ class ASMK:
         alpha: float = 3.0,
         threshold: float = 0.0,
         idf: bool = False,
-        search: str = "exact",
+        search: str = "auto",
     ) -> None:
         self.codebook = codebook
         self.words = words if codebook is None else codebook.size

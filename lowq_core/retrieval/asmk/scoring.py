@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowq_core.retrieval.asmk.index import Entries, InvertedFile
-from lowq_core.retrieval.asmk.kernel import hamming_table, on_grid, selectivity
+from lowq_core.retrieval.asmk.kernel import GRID, hamming_table, selectivity
 from lowq_core.retrieval.threads import in_threads
 
-_AT_A_TIME = 1 << 19  # comparisons: so many that threads seldom wait for each other between calls
+_AT_A_TIME = 1 << 17  # comparisons: so few that they stay in the cache
 _WORTH_A_CALL = 400  # comparisons that take about as long as the calls for one word
 
 
@@ -54,7 +54,9 @@ class Scorer:
     def scores(self, queries: Entries, count: int, threads: int = 1) -> NDArray[np.float64]:
         """(count, N) scores; `queries` holds the occupied cells of `count` pictures. 0 where nothing is shared.
 
-        count * N has to be below 2^31. The words are shared out over `threads`, each with sums of its own.
+        count * N has to be below 2^31. The words are shared out over `threads`, each with sums of its own, where
+        most have few comparisons. Where they have many, one thread is as fast: the calls for each word are so short
+        that threads would wait for one another.
         """
         order = np.argsort(queries.words, kind="stable")
         words, owners = queries.words[order], queries.pictures[order]
@@ -65,7 +67,8 @@ class Scorer:
         def some(cells: slice) -> NDArray[np.float64]:
             return self._sums(words[cells], rows[cells], codes[cells], size)
 
-        sums, *others = in_threads(some, self._shares(words, threads))
+        shares = self._shares(words, threads if self._few_for_a_word(words) else 1)
+        sums, *others = in_threads(some, shares)
         for other in others:
             sums += other
         weights = None if self.idf is None else self.idf[words]
@@ -86,11 +89,18 @@ class Scorer:
             )
             counting = np.flatnonzero(self._counts(similar))  # about half of the signs' comparisons do
             weights = None if weights is None else weights[counting]
-            np.add.at(sums, targets[counting], self._weigh(similar[counting], weights))
+            places = targets[counting].astype(np.intp)  # what `at` is fastest with
+            np.add.at(sums, places, self._weigh(similar[counting], weights))
+        sums /= GRID
         return sums
 
     def _lengths(self, words: NDArray[np.int32]) -> NDArray[np.int64]:
         return self.file.offsets[words + 1] - self.file.offsets[words]
+
+    def _few_for_a_word(self, words: NDArray[np.int32]) -> bool:
+        """Whether words have too few comparisons each for a call of their own; `words` are sorted."""
+        different = np.count_nonzero(np.diff(words, prepend=-1))
+        return bool(self._lengths(words).sum() < _WORTH_A_CALL * different)
 
     def _shares(self, words: NDArray[np.int32], threads: int) -> list[slice]:
         """The query cells, sorted by word, in runs with about as many comparisons each; a word stays whole."""
@@ -119,7 +129,7 @@ class Scorer:
         lengths = self._lengths(words)
         total = int(lengths.sum())
         starts = np.flatnonzero(np.diff(words, prepend=-1))
-        if total < _WORTH_A_CALL * len(starts):
+        if self._few_for_a_word(words):
             return self._compare_flat(words, rows, codes, lengths)
         binary = codes.dtype == np.uint8
         similar: NDArray[Any] = np.empty(total, np.int32 if binary else np.float32)
@@ -164,11 +174,15 @@ class Scorer:
         return np.asarray(similar < np.count_nonzero(table))  # it falls with the distance, to 0
 
     def _weigh(self, similar: NDArray[Any], idf: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """What each comparison adds, as whole multiples of 1 / GRID."""
         if similar.dtype == np.int32:
-            weights = hamming_table(self.dim, self.alpha, self.threshold).take(similar)
+            weights = (GRID * hamming_table(self.dim, self.alpha, self.threshold)).take(similar)
         else:
-            weights = selectivity(similar, self.alpha, self.threshold)
-        return weights if idf is None else on_grid(weights * idf)
+            weights = GRID * selectivity(similar, self.alpha, self.threshold)
+        if idf is not None:
+            weights *= idf
+            np.rint(weights, out=weights)
+        return weights
 
 
 def inverse_document_frequency(file: InvertedFile) -> NDArray[np.float64]:

@@ -210,7 +210,7 @@ class _BFloat16:
         import torch
 
         parts, rest = (
-            [torch.from_numpy(centroids).bfloat16()],
+            [torch.tensor(centroids).bfloat16()],
             torch.from_numpy(halves.max() - halves[:, None]),
         )
         for _ in range(3):  # the second summand in three parts, 24 bits

@@ -364,7 +364,7 @@ def test_nothing_saved(tmp_path: Path) -> None:
         ({"words": 0}, "words=0: has to be at least 1"),
         ({"query_assignment": 0}, "query_assignment=0: there are"),
         ({"words": 4}, "query_assignment=5: there are 4 words"),
-        ({"search": "fast"}, "search='fast': unknown; choose one of exact, bf16"),
+        ({"search": "fast"}, "search='fast': unknown; choose one of auto, exact, bf16"),
     ],
 )
 def test_options_out_of_range(options: dict, message: str) -> None:

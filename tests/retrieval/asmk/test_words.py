@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
-from lowq_core.retrieval.asmk.codebook import Codebook
+from lowq_core.retrieval.asmk import codebook
+from lowq_core.retrieval.asmk.codebook import Codebook, multiplies_bfloat16
 
 SEARCHES = ["exact", "bf16"]
 
@@ -75,6 +76,25 @@ def test_equals_faiss_on_unit_vectors(search: str) -> None:
     index.add(c)
     same = Codebook(c).assign(x, 5, search=search) == index.search(x, 5)[1]
     assert same.mean() > 0.999  # faiss' own rounding may swap near-ties
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_takes_what_the_processor_is_fast_at(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codebook, "multiplies_bfloat16", lambda: fast)
+    book, x = Codebook(vectors(0, 2_048, 16)), vectors(1, 20, 16)
+    np.testing.assert_array_equal(book.assign(x, 2), by_brute_force(x, book.centroids, 2))
+    assert ("_bf16" in vars(book)) == fast
+    assert ("_exact" in vars(book)) != fast
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [("avx2 avx512f", False), ("avx512f avx512_bf16", True), ("amx_tile amx_bf16", True)]
+)
+def test_what_the_processor_has(flags: str, has: bool, tmp_path: Path) -> None:
+    assert not multiplies_bfloat16(tmp_path / "absent")
+    listed = tmp_path / "cpuinfo"
+    listed.write_text(f"processor : 0\nflags\t\t: fpu {flags}\nbugs : none\n")
+    assert multiplies_bfloat16(listed) == has
 
 
 @pytest.mark.parametrize("search", SEARCHES)
