@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -117,10 +116,10 @@ def graph(
                 )
             ends = np.stack([np.repeat(shown, neighbours.shape[1]), neighbours[shown].ravel()], axis=1)
             same = pictures[ends[:, 0]] == pictures[ends[:, 1]]
-            for part, colour, width in ((ends[same], GREEN, 0.5), (ends[~same], ORANGE, 0.7)):
-                axis.add_collection(
-                    LineCollection(list(at[part]), colors=colour, linewidths=width, alpha=0.6)
-                )
+            for part, colour in ((ends[same], GREEN), (ends[~same], ORANGE)):
+                edges = np.full((len(part), 3, 2), np.nan)  # one line a colour, broken after each edge
+                edges[:, :2] = at[part]
+                axis.plot(*edges.reshape(-1, 2).T, color=colour, linewidth=0.5, alpha=0.6)
             axis.scatter(*np.delete(at, shown, axis=0).T, s=4, color=GREY, alpha=0.4, linewidths=0)
             axis.scatter(*at[shown].T, s=8, color="black", linewidths=0, zorder=3)
             axis.set(title=f"{title}: {100 * same.mean():.0f} % green", xticks=[], yticks=[])

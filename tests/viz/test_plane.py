@@ -50,9 +50,11 @@ def test_edges_are_drawn_by_what_they_join() -> None:
     places = np.array([[0, 0], [1, 0], [0, 1], [5, 5]])
     neighbours = np.array([[1, 2], [0, 3], [3, 0], [0, 1]])
     figure = graph(places, {"checked": neighbours}, [0, 0, 1, -1])
-    right, wrong, *_ = figure.axes[0].collections
-    assert [segment.tolist() for segment in right.get_segments()] == [[[0, 0], [1, 0]], [[1, 0], [0, 0]]]
-    assert [segment.tolist() for segment in wrong.get_segments()] == [
+    right, wrong = (line.get_xydata().reshape(-1, 3, 2) for line in figure.axes[0].lines)
+    assert np.isnan(right[:, 2]).all()
+    assert np.isnan(wrong[:, 2]).all()
+    assert right[:, :2].tolist() == [[[0, 0], [1, 0]], [[1, 0], [0, 0]]]
+    assert wrong[:, :2].tolist() == [
         [[0, 0], [0, 1]],
         [[1, 0], [5, 5]],
         [[0, 1], [5, 5]],
