@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -104,8 +104,11 @@ class Codebook:
         if len(shape) == 2 and shape[0] == 0:
             return np.empty((0, k), np.int32)
         checked = as_descriptors(vectors, "vectors")
-        fast = search == "bf16" or (search == "auto" and multiplies_bfloat16())
-        return (self._bf16 if fast else self._exact).nearest(checked, k)
+        if search == "auto":
+            from lowq_core.retrieval.exact_graph import bfloat16_is_fast  # here, because it needs torch
+
+            search = "bf16" if bfloat16_is_fast() else "exact"
+        return (self._bf16 if search == "bf16" else self._exact).nearest(checked, k)
 
     def save(self, path: Path) -> None:
         """Write the centroids into the folder `path`."""
@@ -127,14 +130,3 @@ class Codebook:
     @cached_property
     def _bf16(self) -> WordSearch:
         return WordSearch(self.centroids, "bfloat16")
-
-
-@cache
-def multiplies_bfloat16(processors: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has instructions for it (AVX-512 BF16 or AMX), by Linux' list; elsewhere False."""
-    try:
-        lines = processors.read_text().splitlines()
-    except OSError:
-        return False
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return "avx512_bf16" in flags or "amx_bf16" in flags

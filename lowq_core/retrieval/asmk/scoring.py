@@ -67,8 +67,8 @@ class Scorer:
         def some(cells: slice) -> NDArray[np.float64]:
             return self._sums(words[cells], rows[cells], codes[cells], size)
 
-        shares = self._shares(words, threads if self._few_for_a_word(words) else 1)
-        sums, *others = in_threads(some, shares)
+        few = _few_for_a_word(int(self._lengths(words).sum()), _word_starts(words))
+        sums, *others = in_threads(some, self._shares(words, threads if few else 1))
         for other in others:
             sums += other
         weights = None if self.idf is None else self.idf[words]
@@ -97,11 +97,6 @@ class Scorer:
     def _lengths(self, words: NDArray[np.int32]) -> NDArray[np.int64]:
         return self.file.offsets[words + 1] - self.file.offsets[words]
 
-    def _few_for_a_word(self, words: NDArray[np.int32]) -> bool:
-        """Whether words have too few comparisons each for a call of their own; `words` are sorted."""
-        different = np.count_nonzero(np.diff(words, prepend=-1))
-        return bool(self._lengths(words).sum() < _WORTH_A_CALL * different)
-
     def _shares(self, words: NDArray[np.int32], threads: int) -> list[slice]:
         """The query cells, sorted by word, in runs with about as many comparisons each; a word stays whole."""
         ends = np.cumsum(self._lengths(words))
@@ -128,8 +123,8 @@ class Scorer:
         """Each query cell with each entry of its word: distance or similarity, and place in the sums."""
         lengths = self._lengths(words)
         total = int(lengths.sum())
-        starts = np.flatnonzero(np.diff(words, prepend=-1))
-        if self._few_for_a_word(words):
+        starts = _word_starts(words)
+        if _few_for_a_word(total, starts):
             return self._compare_flat(words, rows, codes, lengths)
         binary = codes.dtype == np.uint8
         similar: NDArray[Any] = np.empty(total, np.int32 if binary else np.float32)
@@ -183,6 +178,16 @@ class Scorer:
             weights *= idf
             np.rint(weights, out=weights)
         return weights
+
+
+def _word_starts(words: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Where each word begins in a sorted list."""
+    return np.flatnonzero(np.diff(words, prepend=-1))
+
+
+def _few_for_a_word(comparisons: int, starts: NDArray[np.intp]) -> bool:
+    """Whether that many for all words are too few for a call for each word."""
+    return comparisons < _WORTH_A_CALL * len(starts)
 
 
 def inverse_document_frequency(file: InvertedFile) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
-from lowq_core.retrieval.asmk import codebook
-from lowq_core.retrieval.asmk.codebook import Codebook, multiplies_bfloat16
+from lowq_core.retrieval import exact_graph
+from lowq_core.retrieval.asmk.codebook import Codebook
 
 SEARCHES = ["exact", "bf16"]
 
@@ -80,21 +80,11 @@ def test_equals_faiss_on_unit_vectors(search: str) -> None:
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_auto_takes_what_the_processor_is_fast_at(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codebook, "multiplies_bfloat16", lambda: fast)
+    monkeypatch.setattr(exact_graph, "bfloat16_is_fast", lambda: fast)
     book, x = Codebook(vectors(0, 2_048, 16)), vectors(1, 20, 16)
     np.testing.assert_array_equal(book.assign(x, 2), by_brute_force(x, book.centroids, 2))
     assert ("_bf16" in vars(book)) == fast
     assert ("_exact" in vars(book)) != fast
-
-
-@pytest.mark.parametrize(
-    ("flags", "has"), [("avx2 avx512f", False), ("avx512f avx512_bf16", True), ("amx_tile amx_bf16", True)]
-)
-def test_what_the_processor_has(flags: str, has: bool, tmp_path: Path) -> None:
-    assert not multiplies_bfloat16(tmp_path / "absent")
-    listed = tmp_path / "cpuinfo"
-    listed.write_text(f"processor : 0\nflags\t\t: fpu {flags}\nbugs : none\n")
-    assert multiplies_bfloat16(listed) == has
 
 
 @pytest.mark.parametrize("search", SEARCHES)
