@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -44,7 +45,8 @@ class Table:
     def _repr_html_(self) -> str:
         """What a notebook shows: plain HTML, no scripts and no style sheet of its own."""
         groups = "".join(f'<th colspan="{count}">{escape(head)}</th>' for head, count in self.groups)
-        heads = (escape(word).replace("/", "/<wbr>") for word in self.columns)  # benchmark/measure may wrap
+        # benchmark+distractors/measure may wrap
+        heads = (re.sub("([+/])", r"\1<wbr>", escape(word)) for word in self.columns)
         head = "".join(f"<th>{word}</th>" for word in heads)
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(word)}</td>" for word in row) + "</tr>\n" for row in self.rows
