@@ -75,8 +75,9 @@ def read_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
 
 
 def judge(claim: Claim, records: Iterable[Record], *, samples: int = 10_000) -> list[Verdict]:
-    """One verdict for each benchmark that holds a record of both sides; one `not yet run` where none does."""
-    found = {(r.row, r.benchmark, r.measure): r for r in records if r.table == claim.table}
+    """One verdict for each benchmark that has a number of both sides; one `not yet run` where none does."""
+    numbers = [r for r in records if r.table == claim.table and r.value is not None]
+    found = {(r.row, r.benchmark, r.measure): r for r in numbers}
     benchmarks = dict.fromkeys(benchmark for _, benchmark, _ in found)
     verdicts = []
     for benchmark in benchmarks:

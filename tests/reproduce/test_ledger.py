@@ -138,6 +138,10 @@ def test_a_claim_is_decided_by_the_paired_interval() -> None:
     assert verdict.status == "undecided"
     (verdict,) = judge(CLAIM, [record("a", noise)])
     assert verdict.status == "not yet run"
+    # nor is a claim about Hard tested where nothing is hard to find
+    nothing = [Record("t", row, "porto/hard", None, per_query=(None, None)) for row in "ab"]
+    (verdict,) = judge(CLAIM, nothing)
+    assert verdict.status == "not yet run"
     # other tables and benchmarks do not count
     (verdict,) = judge(CLAIM, [a, record("b", hard_or_easy, "city/hard")])
     assert verdict.status == "not yet run"
