@@ -63,6 +63,15 @@ class Profile:
     seeds: tuple[int, ...]
     time_limit: float
 
+    @property
+    def crowded(self) -> str:
+        """The benchmark among distractors (the last of them), or the first benchmark where there are none.
+
+        >>> PROFILES["mini"].crowded, PROFILES["real"].crowded
+        ('papertown', 'rparis_mini+distractors')
+        """
+        return (self.benchmarks[0], *self.distractors)[-1]
+
 
 PROFILES = {
     profile.name: profile
