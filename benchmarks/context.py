@@ -186,9 +186,7 @@ def refine(graph: GraphRefinement, cells: Tensor) -> None:
 
 def cases(quick: bool) -> list[Case]:
     found = [
-        smoothing_case(3, mode, layout, (1024, 24, 32), promise=1 / 3 if mode == "spatial" else None)
-        for mode in MODES
-        for layout in LAYOUTS
+        smoothing_case(3, mode, layout, (1024, 24, 32), promise=1 / 3) for mode in MODES for layout in LAYOUTS
     ]
     found += [smoothing_case(7, mode, layout, (1024, 48, 64)) for mode in MODES for layout in LAYOUTS]
     if quick:

@@ -14,12 +14,12 @@ from torch.autograd.function import once_differentiable
 from lowq_core.errors import LowqError
 from lowq_core.models.context import check_map
 from lowq_core.models.neighbours import Neighbours, dot_products, weighted_sums
-from lowq_core.models.pooling import l2n
 
 SmoothingMode = Literal["spatial", "feature", "both"]
 
-EMBEDDING = 32
-"""Most dimensions of the vectors whose distance the modes "feature" and "both" look at."""
+EMBEDDING = 12
+"""Most dimensions of the vectors whose distance the modes "feature" and "both" look at. With confidence and two
+bandwidths a cell's prediction is 15 numbers: a matrix product of more than 16 takes half as long again."""
 
 LEAST_CONFIDENCE = 1e-6
 """Floor of a cell's own weight: where all other weights vanish, the cell is left as it is."""
@@ -62,8 +62,8 @@ class LearnableSmoothing(nn.Module):
         h(u) = sum_v w(u, v) F(v) / sum_v w(u, v),   v in the kernel x kernel window of u, inside the map
         w(u, v) = exp(-beta(u) d^2(u, v)) for v != u,   w(u, u) = c(u)
 
-    with d^2 the squared distance in cells ("spatial"), that of the vectors l2n(G F) with a learned G of at
-    most 32 rows ("feature"), or both, each with its own beta. beta(u) = max(b(u), 0) and c(u) = 2 sigmoid(s(u)),
+    with d^2 the squared distance in cells ("spatial"), 2 - 2 cos of the vectors G F with a learned G of at most
+    12 rows ("feature"), or both, each with its own beta. beta(u) = max(b(u), 0) and c(u) = 2 sigmoid(s(u)),
     b and s linear in F(u). All of b, s starts at 0, hence beta = 0 and c = 1: the module starts as HOW's average
     of the same kernel, in exact arithmetic and not nearly, so a whitening fitted to HOW's features stays valid.
     At and below 0 the gradient still reaches b where it asks for a larger beta; no cell gets stuck there.
@@ -145,14 +145,14 @@ class LearnableSmoothing(nn.Module):
         confidence, *bandwidths = self._decide(predicted[..., :outputs])
         distances = [window.distances] if self.mode != "feature" else []
         if self.embed is not None:
-            pairs = feature_distances(l2n(predicted[..., outputs:], dim=-1), window.neighbours)
-            slots = pairs.new_zeros(len(pairs), window.inside.numel()).index_add(1, window.places, pairs)
-            distances.append(slots.view(len(pairs), *window.inside.shape))
+            cosines = dot_products(F.normalize(predicted[..., outputs:], dim=-1), window.neighbours)
+            slots = cosines.new_zeros(len(cosines), *window.inside.shape)
+            distances.append(slots.masked_scatter(window.inside, 2 - 2 * cosines))
         exponents = [-beta.unsqueeze(-1) * d for beta, d in zip(bandwidths, distances, strict=True)]
         logits = functools.reduce(torch.add, exponents).masked_fill(~window.inside, -torch.inf)
         own = confidence.clamp(min=LEAST_CONFIDENCE).log().unsqueeze(-1)
         weights = torch.where(window.distances == 0, own, logits).softmax(-1)
-        return weights.flatten(1).index_select(1, window.places)
+        return weights.masked_select(window.inside).view(len(weights), -1)
 
 
 class Window(NamedTuple):
@@ -160,19 +160,19 @@ class Window(NamedTuple):
 
     Attributes:
         neighbours: the E pairs (cell, cell of its window).
-        places: (E,) int32; the slot of each pair, counted through all windows.
-        inside: (N, n) bool.
+        inside: (N, n) bool; its E True ones are the pairs, in their order.
         distances: (n,) float32, squared, in cells.
     """
 
     neighbours: Neighbours
-    places: Tensor
     inside: Tensor
     distances: Tensor
 
     @classmethod
+    @functools.lru_cache(maxsize=16)  # a picture's scales come again and again
+    @torch.inference_mode(False)  # kept from a search, the tensors have to serve a later training
     def of(cls, height: int, width: int, kernel: int, device: torch.device | str = "cpu") -> Window:
-        """Windows of a map of `height` x `width` cells.
+        """Windows of a map of `height` x `width` cells, which callers share and do not change.
 
         >>> Window.of(1, 2, 3).neighbours.others.tolist()
         [0, 1, 0, 1]
@@ -190,14 +190,7 @@ class Window(NamedTuple):
         offsets = F.pad(number[n - 1 :: n] + 1, (1, 0))
         reverse = number[others * n + (n - 1 - places % n)]
         neighbours = Neighbours(offsets, places // n, others, reverse)
-        return cls(neighbours, places, inside, (dy * dy + dx * dx).float())
-
-
-def feature_distances(vectors: Tensor, neighbours: Neighbours) -> Tensor:
-    """||g(u) - g(v)||^2 for each pair: (B, N, D) -> (B, E)."""
-    squares = vectors.square().sum(-1)
-    sums = squares.index_select(1, neighbours.firsts) + squares.index_select(1, neighbours.others)
-    return (sums - 2 * dot_products(vectors, neighbours)).clamp(min=0)
+        return cls(neighbours, inside, (dy * dy + dx * dx).float())
 
 
 class _Read(Function):

@@ -84,7 +84,7 @@ def by_unfold(module: LearnableSmoothing, x: torch.Tensor) -> torch.Tensor:
         exponent = exponent + bandwidths.pop(0)[:, None] * squared
     if module.embed is not None:
         g = F.conv2d(x, module.embed.weight[:, :, None, None])
-        g = g / (g.norm(dim=1, keepdim=True) + 1e-6)
+        g = g / g.norm(dim=1, keepdim=True)
         exponent = exponent + bandwidths.pop(0)[:, None] * (windows(g) - g.unsqueeze(2)).square().sum(1)
     inside = windows(torch.ones(batch, 1, height, width, dtype=x.dtype))[:, 0]
     weights = torch.exp(-exponent) * inside
@@ -300,15 +300,24 @@ def test_window(height: int, width: int, kernel: int) -> None:
         for j, (v, u) in enumerate(cells)
         if abs(y - v) <= near and abs(x - u) <= near
     ]
-    neighbours, places, inside, distances = Window.of(height, width, kernel)
+    neighbours, inside, distances = Window.of(height, width, kernel)
     assert list(zip(neighbours.firsts.tolist(), neighbours.others.tolist(), strict=True)) == pairs
     assert neighbours.reverse.tolist() == [pairs.index((j, i)) for i, j in pairs]
     assert neighbours.offsets.diff().tolist() == [sum(i == k for i, _ in pairs) for k in range(len(cells))]
-    assert inside.flatten().nonzero().flatten().tolist() == places.tolist()
-    for pair, place in zip(pairs, places.tolist(), strict=True):
+    for pair, place in zip(pairs, inside.flatten().nonzero().flatten().tolist(), strict=True):
         i, slot = divmod(place, kernel * kernel)
         assert i == pair[0]
         assert math.isclose(distances[slot], math.dist(cells[i], cells[pair[1]]) ** 2, abs_tol=1e-6)
+
+
+def test_a_window_kept_from_a_search_serves_a_training() -> None:
+    Window.of.cache_clear()
+    module, x = LearnableSmoothing(4), maps((1, 4, 3, 5))
+    with torch.inference_mode():
+        module(x)
+    module(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+    assert Window.of.cache_info().misses == 1
 
 
 def test_half_precision_and_autocast() -> None:
