@@ -44,6 +44,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: plain HTML, no scripts and no style sheet of its own."""
+        if not self.rows:  # a table without a column would be as narrow as its caption's longest word
+            return f"<p>{escape(self.caption)}</p><p>Nothing to show here.</p>"
         groups = "".join(f'<th colspan="{count}">{escape(head)}</th>' for head, count in self.groups)
         # benchmark+distractors/measure may wrap
         heads = (re.sub("([+/])", r"\1<wbr>", escape(word)) for word in self.columns)
