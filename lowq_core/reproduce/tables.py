@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+WIDE = 9
+"""From so many columns on, letters are smaller, so that a page holds the table."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -55,7 +58,8 @@ class Table:
         )
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         top = f"<tr>{groups}</tr>" if groups else ""
-        return f'<table class="lowq">{caption}<thead>{top}<tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>'
+        style = "lowq wide" if len(self.columns) >= WIDE else "lowq"
+        return f'<table class="{style}">{caption}<thead>{top}<tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>'
 
     def to_markdown(self) -> str:
         """The table in Markdown; groups become part of the column heads.
