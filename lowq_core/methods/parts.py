@@ -93,12 +93,15 @@ class Tuned:
         changes: fields of `AdapNetTraining`, or of its network (`BLOCK`), that differ from the profile's
             and the row's.
         drawn: how many pictures, of how many landmarks, are drawn of the training pictures; None takes all.
+        share: how much of the way from the untrained weights to the trained ones is gone, see
+            `lowq_core.models.adapnet.between`.
     """
 
     row: str
     seed: int = 0
     changes: tuple[tuple[str, Any], ...] = ()
     drawn: tuple[int, int] | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

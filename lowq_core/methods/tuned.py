@@ -14,10 +14,11 @@ from lowq_core.methods.digests import array_digest, file_digest, pictures_digest
 from lowq_core.methods.kept import kept_network, undamaged
 from lowq_core.methods.parts import BLOCK, Tuned
 from lowq_core.methods.say import Say, telling, to_stderr
-from lowq_core.models.adapnet import AdapNetConfig
+from lowq_core.models.adapnet import AdapNetConfig, between
+from lowq_core.models.adapnet_checkpoints import load_adapnet, save_adapnet
 from lowq_core.reproduce.profiles import Profile
 from lowq_core.reproduce.store import Store
-from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet
+from lowq_core.training.adapnet import AdapNetTraining, row, train_adapnet, untrained
 from lowq_core.training.classes import TrainingClasses
 from lowq_core.training.frozen_maps import (
     BAD,
@@ -75,6 +76,8 @@ class TunedNetworks:
 
     def network(self, tuned: Tuned) -> Path:
         """The file of the network, for `load_adapnet`; trained once on the profile's training pictures."""
+        if tuned.share != 1:
+            return self._part_of_the_way(tuned)
         data, training = training_classes(self.profile), self.training(tuned)
         if tuned.drawn is not None:
             data = data.drawn(*tuned.drawn, seed=tuned.seed)
@@ -95,6 +98,19 @@ class TunedNetworks:
             code=["lowq_core.training.adapnet"],
             make=make,
             resume=True,
+        )
+        return kept_network(folder, MODEL, "adapnet")
+
+    def _part_of_the_way(self, tuned: Tuned) -> Path:
+        trained, training = self.network(replace(tuned, share=1.0)), self.training(tuned)
+        folder = self.store.get(
+            "part_of_the_way",
+            config={"share": tuned.share, "seed": training.seed},
+            inputs={"network": file_digest(trained), "weights": self._starting_weights()},
+            code=["lowq_core.models.adapnet"],
+            make=lambda out: save_adapnet(
+                between(untrained(training), load_adapnet(trained), tuned.share), out / MODEL
+            ),
         )
         return kept_network(folder, MODEL, "adapnet")
 

@@ -6,6 +6,7 @@ on the last map and that GeM pools it is a reconstruction; the paper's own descr
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -117,3 +118,32 @@ def adapnet(config: AdapNetConfig, weights: str | None = None) -> AdapNet:
     torch.Size([1, 512])
     """
     return AdapNet(config, backbone(config.backbone, weights)).eval()
+
+
+@torch.no_grad()
+def between(start: AdapNet, trained: AdapNet, share: float) -> AdapNet:
+    """The network whose weights lie at `share` of the way from `start` to `trained`, 0 and 1 being these two.
+
+    A short training on few landmarks costs on pictures unlike them; part of the way keeps most of what it brought
+    and pays less. Source: weight-space ensembles (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR
+    2022); AdapNet itself has no such step.
+
+    Raises:
+        LowqError: networks of different shapes, a share outside 0..1.
+
+    >>> start, trained = (adapnet(AdapNetConfig("resnet18", branches=0), "random") for _ in range(2))
+    >>> half = between(start, trained, 0.5).pool.p
+    >>> bool(half == (start.pool.p + trained.pool.p) / 2)
+    True
+    """
+    if not 0 <= share <= 1:
+        raise LowqError(f"share={share}: choose a number from 0, the start, to 1, the trained network")
+    if start.config != trained.config:
+        raise LowqError(
+            f"{start.config} and {trained.config}: there is no way between networks of two shapes"
+        )
+    found, goal = copy.deepcopy(start), trained.state_dict()
+    for name, value in found.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(goal[name], share)
+    return found

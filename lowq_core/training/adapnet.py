@@ -26,7 +26,7 @@ from lowq_core.training.folder import RunFolder, run_identity
 from lowq_core.training.frozen_maps import FrozenMaps
 from lowq_core.training.loop import run
 
-__all__ = ["ROWS", "AdapNetTraining", "row", "train_adapnet"]
+__all__ = ["ROWS", "AdapNetTraining", "row", "train_adapnet", "untrained"]
 
 ROWS: dict[str, dict[str, Any]] = {
     "finetuned": {"classification": "arcface", "alpha": 0.0, "beta": 0.0, "noises": (), "branches": 0},
@@ -57,6 +57,12 @@ def row(name: str, base: AdapNetTraining) -> AdapNetTraining:
     changes = dict(ROWS[name])
     branches = changes.pop("branches", base.config.branches)
     return replace(base, config=replace(base.config, branches=branches), **changes)
+
+
+def untrained(training: AdapNetTraining) -> AdapNet:
+    """The network that `training` starts from, its new layers as its seed draws them."""
+    with torch.random.fork_rng(devices=[]):
+        return _start(training)
 
 
 def train_adapnet(
@@ -91,8 +97,7 @@ def train_adapnet(
     with ranks.joined(), torch.random.fork_rng(devices=[]):
         folder.claim(run_identity(training, data), write=ranks.rank() == 0)
         if not folder.model.is_file():
-            torch.manual_seed(training.seed)
-            network = adapnet(training.config, training.weights).to(ranks.available_device(device))
+            network = _start(training).to(ranks.available_device(device))
             recipe = AdapNetRecipe(training, data, network, maps)
             start = partial(fit_classifier, recipe)
             run(recipe, training.schedule, folder.path, start=start, validate=_of_network(validate))
@@ -101,6 +106,11 @@ def train_adapnet(
                 folder.checkpoint.unlink(missing_ok=True)
         ranks.wait()
     return folder.model
+
+
+def _start(training: AdapNetTraining) -> AdapNet:
+    torch.manual_seed(training.seed)
+    return adapnet(training.config, training.weights)
 
 
 def _of_network(validate: Callable[[AdapNet], float] | None) -> Callable[[nn.Module], float] | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
@@ -13,9 +14,10 @@ from lowq_core.methods.parts import Tuned
 from lowq_core.methods.say import quiet
 from lowq_core.methods.tuned import TunedNetworks
 from lowq_core.models.adapnet import adapnet
+from lowq_core.models.adapnet_checkpoints import load_adapnet
 from lowq_core.reproduce.profiles import profile
 from lowq_core.reproduce.store import Store
-from lowq_core.training.adapnet import ROWS
+from lowq_core.training.adapnet import ROWS, untrained
 
 
 @pytest.mark.parametrize("anchor", [0.0, 10.0])
@@ -42,3 +44,16 @@ def test_changes_reach_the_training_and_the_block(tmp_path: Path) -> None:
     assert networks.training(Tuned("qcb", changes=(("gate", "sigmoid"),))).config.branches == 8
     with pytest.raises(LowqError, match="gate 'hard' is unknown"):
         adapnet(networks.training(Tuned("adapnet", changes=(("gate", "hard"),))).config, "random")
+
+
+def test_part_of_the_way_lies_between_the_start_and_the_trained_network(tmp_path: Path) -> None:
+    networks = TunedNetworks(profile("smoke"), EmbedConfig(), Store(tmp_path), quiet)
+    whole, some = Tuned("adapnet", seed=3), Tuned("adapnet", seed=3, share=0.25)
+    start = untrained(networks.training(whole)).state_dict()
+    trained, found = (load_adapnet(networks.network(tuned)).state_dict() for tuned in (whole, some))
+    moved = 0
+    for name, value in found.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.75 * start[name] + 0.25 * trained[name])
+        moved += not torch.equal(start[name], trained[name])
+    assert moved > 0

@@ -10,7 +10,7 @@ import torch
 from lowq_core.errors import LowqError
 from lowq_core.extraction.config import EmbedConfig
 from lowq_core.extraction.engine import Engine
-from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet
+from lowq_core.models.adapnet import AdapNet, AdapNetConfig, adapnet, between
 from lowq_core.models.adapnet_checkpoints import is_adapnet, load_adapnet, save_adapnet
 from lowq_core.models.backbone import backbone
 from lowq_core.models.pooling import GeM, gem, l2n
@@ -108,3 +108,19 @@ def test_bad_input(network: AdapNet, tmp_path: Path) -> None:
     save_adapnet(network, other)
     with pytest.raises(LowqError, match="is a resnet18, but backbone is lite0"):
         EmbedConfig(weights=str(other)).embedder()
+
+
+def test_between(network: AdapNet) -> None:
+    start = adapnet(network.config, "random")
+    assert network.qcb is not None
+    for share, end in ((0.0, start), (1.0, network)):
+        found = between(start, network, share).state_dict()
+        for name, value in end.state_dict().items():
+            torch.testing.assert_close(found[name], value)
+    before = network.pool.p.item(), start.pool.p.item()
+    assert between(start, network, 0.2).pool.p.item() == pytest.approx(0.2 * 2.5 + 0.8 * start.pool.p.item())
+    assert (network.pool.p.item(), start.pool.p.item()) == before
+    with pytest.raises(LowqError, match=r"share=1\.5: choose a number from 0"):
+        between(start, network, 1.5)
+    with pytest.raises(LowqError, match="no way between networks of two shapes"):
+        between(adapnet(AdapNetConfig("resnet18", branches=4), "random"), network, 0.5)
