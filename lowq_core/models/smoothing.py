@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from lowq_core.errors import LowqError
 from lowq_core.models.context import check_map
 from lowq_core.models.neighbours import Neighbours, dot_products, weighted_sums
+from lowq_core.models.pooling import EPS
 
 SmoothingMode = Literal["spatial", "feature", "both"]
 
@@ -68,8 +69,8 @@ class LearnableSmoothing(nn.Module):
     of the same kernel, in exact arithmetic and not nearly, so a whitening fitted to HOW's features stays valid.
     At and below 0 the gradient still reaches b where it asks for a larger beta; no cell gets stuck there.
 
-    c is never less than 1e-6. So a cell whose weights all vanish, and the only cell of a 1x1 map, is left as
-    it is. The result is a convex combination of the window's cells.
+    A vector G F of length 0 has cosine 0 with all. c is never less than 1e-6. So a cell whose weights all vanish,
+    and the only cell of a 1x1 map, is left as it is. The result is a convex combination of the window's cells.
 
     Reconstruction: the slides on context for local descriptors (Seo and Han, KAIST, 2024) name the learned
     bandwidth, "larger" for "edge details", the self-confidence and the kernels 3, 5 and 7, but no formula. The
@@ -145,7 +146,8 @@ class LearnableSmoothing(nn.Module):
         confidence, *bandwidths = self._decide(predicted[..., :outputs])
         distances = [window.distances] if self.mode != "feature" else []
         if self.embed is not None:
-            cosines = dot_products(F.normalize(predicted[..., outputs:], dim=-1), window.neighbours)
+            directions = F.normalize(predicted[..., outputs:], dim=-1, eps=EPS)
+            cosines = dot_products(directions, window.neighbours)
             slots = cosines.new_zeros(len(cosines), *window.inside.shape)
             distances.append(slots.masked_scatter(window.inside, 2 - 2 * cosines))
         exponents = [-beta.unsqueeze(-1) * d for beta, d in zip(bandwidths, distances, strict=True)]

@@ -47,7 +47,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: plain HTML, no scripts and no style sheet of its own."""
-        if not self.rows:  # a table without a column would be as narrow as its caption's longest word
+        if not self.rows and not any(
+            self.columns
+        ):  # a table without a column would be as narrow as its caption's longest word
             return f"<p>{escape(self.caption)}</p><p>Nothing to show here.</p>"
         groups = "".join(f'<th colspan="{count}">{escape(head)}</th>' for head, count in self.groups)
         # benchmark+distractors/measure may wrap

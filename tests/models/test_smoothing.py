@@ -320,6 +320,17 @@ def test_a_window_kept_from_a_search_serves_a_training() -> None:
     assert Window.of.cache_info().misses == 1
 
 
+@pytest.mark.parametrize("mode", ["feature", "both"])
+def test_a_cell_without_features_has_cosine_0_with_its_neighbours(mode: SmoothingMode) -> None:
+    module, x = lively(4, 3, mode, bandwidth=3.0), maps((1, 4, 1, 2))
+    x[..., 1] = 0
+    x = x.requires_grad_()
+    module(x)[..., 1].sum().backward()
+    steepest = max(float(parameter.detach().abs().max()) for parameter in module.parameters())
+    assert x.grad is not None
+    assert x.grad.abs().max() < 1e3 * steepest / 1e-6  # the floor of the norm bounds it
+
+
 def test_half_precision_and_autocast() -> None:
     module = LearnableSmoothing(4)
     x = maps((1, 4, 3, 5)).bfloat16()

@@ -144,9 +144,9 @@ def test_tables_show_themselves_as_text_html_and_markdown() -> None:
     assert "&lt;x&gt;" in html
     assert '<th colspan="2">both</th>' in html
     assert "<script" not in html
-    head = Table(("a+b/medium",), (("1",),))._repr_html_()
-    assert "<th>a+<wbr>b/<wbr>medium</th>" in head  # may break there
-    assert Table((), (), "<none>")._repr_html_() == "<p>&lt;none&gt;</p><p>Nothing to show here.</p>"
+    assert "<th>a+<wbr>b/<wbr>medium</th>" in Table(("a+b/medium",), ())._repr_html_()  # may break there
+    for columns in ((), ("",)):
+        assert Table(columns, (), "<none>")._repr_html_() == "<p>&lt;none&gt;</p><p>Nothing to show here.</p>"
     assert table.to_markdown().splitlines()[0] == "|  | both: a\\|b | both: c |"
     assert from_dicts([]).rows == ()
     assert from_dicts([{"a": 1.25, "b": True}, {"c": None}]).rows == (("1.2", "True", ""), ("", "", ""))
