@@ -1,15 +1,14 @@
 """Maximally stable extremal regions (Matas et al., BMVC 2002) of many small maps at once.
 
-OpenCV's MSER is made for photos: on maps of some dozen cells a side it finds next to nothing. Here all maps lie in
-one mosaic, so one labelling a grey level serves all of them that change there. The measures are VLFeat's, as its
-documentation has them.
+OpenCV's MSER is made for photos: on maps of some dozen cells a side it finds next to nothing. Here all maps are
+worked on at once, a cell of each at a time. The measures are VLFeat's, as its documentation has them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,49 +51,42 @@ class Tree(NamedTuple):
 def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
     """The extremal regions of (C, h, w) grey maps; cells touch at their sides.
 
+    Union-find, brightest cells first (Berger et al., ICIP 2007): a cell joins the regions beside it and becomes their
+    root. Each step takes the next cell of every map, since maps are many and have few cells.
+
     >>> tree = extremal_tree(np.array([[[9, 9, 0, 3]]], np.uint8))
     >>> tree.area.tolist(), tree.level.tolist(), tree.parent.tolist()
     ([2.0, 1.0, 4.0], [9, 3, 0], [2, 2, 2])
     """
     count, height, width = maps.shape
-    mosaic = np.zeros((count, height + 1, width), np.uint8)  # a dark row under each map keeps it apart
-    mosaic[:, :height] = maps
-    flat = mosaic.ravel()
-    cells = np.argsort(-flat.astype(np.int16), kind="stable")[: np.count_nonzero(flat)]
-    levels, starts = np.unique(-flat[cells].astype(np.int16), return_index=True)
-    moments = _moments(cells, height + 1, width)
-    limit = len(cells) + count  # a region has a cell of its own level
-    tree = Tree(
-        np.full(limit, -1), np.zeros(limit, np.int64), np.zeros(limit, np.int64), np.zeros((limit, 6)),
-        np.zeros(limit, np.int64),
-    )  # fmt: skip
-    made, outer, cell_of = 0, np.empty(0, np.int64), np.empty(0, np.int64)
-    labels = np.zeros(mosaic.shape, np.int32)
-    label = labels.ravel()
-    ends = np.append(starts, len(cells))
-    for level, start, stop in zip((-levels).tolist(), ends[:-1], ends[1:], strict=True):
-        # few of many maps have cells of this level; in all others no region grows, and no label is set
-        changed = np.unique(cells[start:stop] // ((height + 1) * width))
-        bright = (mosaic[changed].reshape(-1, width) >= level).view(np.uint8)
-        labels[changed] = cv2.connectedComponents(bright, connectivity=4)[1].reshape(-1, height + 1, width)
-        # regions that grow at this level or begin with it
-        grown, first, which = np.unique(label[cells[start:stop]], return_index=True, return_inverse=True)
-        rows = made + np.arange(len(grown))
-        tree.level[rows] = tree.peak[rows] = level
-        tree.channel[rows] = cells[start + first] // ((height + 1) * width)
-        np.add.at(tree.sums, rows[which], moments[start:stop])
-        # what they swallow of the outermost regions so far
-        into = np.searchsorted(grown, label[cell_of]).clip(max=len(grown) - 1)
-        inside = grown[into] == label[cell_of]
-        children, parents = outer[inside], rows[into[inside]]
-        tree.parent[children] = parents
-        np.add.at(tree.sums, parents, tree.sums[children])
-        np.maximum.at(tree.peak, parents, tree.peak[children])
-        outer = np.concatenate([outer[~inside], rows])
-        cell_of = np.concatenate([cell_of[~inside], cells[start + first]])
-        made += len(grown)
-        labels[changed] = 0
-    return _rooted(tree, made, outer, (count, height, width))
+    size = height * width
+    maps_first = size * np.arange(count)[:, None]  # number of each map's first cell
+    grey = maps.reshape(count, size).astype(np.int64)
+    bright = np.count_nonzero(grey, axis=1)
+    order = np.argsort(-grey, axis=1, kind="stable") + maps_first
+    steps = [order[bright > step, step] for step in range(bright.max(initial=0))]
+    grey = grey.ravel()
+    beside = (_beside(height, width) + maps_first[:, :, None]).reshape(-1, 4)
+    above = _joined(steps, beside)
+    moments = _moments(size, width)
+    sums, peak = np.tile(moments, (count, 1)), grey.copy()
+    for cells in steps:  # each before the one above it
+        inner = cells[above[cells] != cells]
+        sums[above[inner]] += sums[inner]
+        peak[above[inner]] = np.maximum(peak[above[inner]], peak[inner])
+    for cells in reversed(steps):  # of equally bright cells of a region the last one stands for all
+        higher = above[above[cells]]
+        same = grey[higher] == grey[above[cells]]
+        above[cells[same]] = higher[same]
+    channels = np.arange(count)
+    whole = Tree(
+        channels,
+        np.zeros(count, np.int64),
+        channels,
+        np.tile(moments.sum(axis=0), (count, 1)),
+        grey.reshape(count, size).max(axis=1),
+    )
+    return _tree_of(grey, above, sums, peak, whole)
 
 
 def stable_regions(
@@ -135,24 +127,52 @@ def stable_regions(
     return np.flatnonzero(stable)
 
 
-def _moments(cells: NDArray[np.int64], height: int, width: int) -> NDArray[np.float64]:
-    """(n, 6) of each cell: 1, x, y, x^2, x y, y^2 in its map."""
-    x, y = (cells % width).astype(np.float64), (cells // width % height).astype(np.float64)
-    return np.column_stack([np.ones(len(cells)), x, y, x * x, x * y, y * y])
+def _beside(height: int, width: int) -> NDArray[np.int64]:
+    """(cells, 4): the cells above, below, left and right of each cell; beyond the border the cell itself."""
+    cell = np.arange(height * width).reshape(height, width)
+    around = np.pad(cell, 1, mode="edge")
+    sides = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+    return np.stack(sides, axis=-1).reshape(-1, 4)
 
 
-def _rooted(tree: Tree, made: int, outer: NDArray[np.int64], shape: tuple[int, int, int]) -> Tree:
-    """The tree cut to the regions made, with each map as a whole on top."""
-    count, height, width = shape
-    roots = made + np.arange(count)
-    tree.parent[outer] = roots[tree.channel[outer]]
-    tree.parent[roots], tree.channel[roots] = roots, np.arange(count)
-    tree.sums[roots] = _moments(np.arange(height * width), height, width).sum(axis=0)
-    np.maximum.at(tree.peak, tree.parent[outer], tree.peak[outer])
-    size = made + count
-    return Tree(
-        tree.parent[:size], tree.level[:size], tree.channel[:size], tree.sums[:size], tree.peak[:size]
-    )
+def _joined(steps: Sequence[NDArray[np.int64]], beside: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The cell that each cell's region became a part of next; itself where there is none."""
+    above = np.arange(len(beside))
+    root, seen = above.copy(), np.zeros(len(beside), bool)
+    for cells in steps:
+        near = np.where(seen[beside[cells]], beside[cells], cells[:, None])
+        top = root[near]
+        while not np.array_equal(higher := root[top], top):
+            top = higher
+        above[top] = root[top] = root[near] = cells[:, None]
+        seen[cells] = True
+    return above
+
+
+def _moments(size: int, width: int) -> NDArray[np.float64]:
+    """(size, 6) of each cell of a map: 1, x, y, x^2, x y, y^2."""
+    y, x = (part.astype(np.float64) for part in np.divmod(np.arange(size), width))
+    return np.column_stack([np.ones(size), x, y, x * x, x * y, y * y])
+
+
+def _tree_of(
+    grey: NDArray[np.int64],
+    above: NDArray[np.int64],
+    sums: NDArray[np.float64],
+    peak: NDArray[np.int64],
+    whole: Tree,
+) -> Tree:
+    """Of cells the regions that some of them stand for, with the maps as a whole on top."""
+    tops = above == np.arange(len(grey))
+    made = np.flatnonzero((grey > 0) & (tops | (grey[above] < grey)))
+    made = made[np.argsort(-grey[made], kind="stable")]
+    number = np.empty(len(grey), np.int64)
+    number[made] = np.arange(len(made))
+    channel = made // (len(grey) // len(whole.parent))
+    parent = np.where(tops[made], len(made) + channel, number[above[made]])
+    regions = Tree(parent, grey[made], channel, sums[made], peak[made])
+    on_top = whole._replace(parent=len(made) + whole.parent)
+    return Tree(*(np.concatenate(both) for both in zip(regions, on_top, strict=True)))
 
 
 def _diversify(tree: Tree, stable: NDArray[np.bool_], change: NDArray[np.float64], diversity: float) -> None:

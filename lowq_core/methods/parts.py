@@ -95,6 +95,9 @@ class Tuned:
         drawn: how many pictures, of how many landmarks, are drawn of the training pictures; None takes all.
         share: how much of the way from the untrained weights to the trained ones is gone, see
             `lowq_core.models.adapnet.between`.
+
+    Raises:
+        LowqError: a share outside 0..1.
     """
 
     row: str
@@ -102,6 +105,10 @@ class Tuned:
     changes: tuple[tuple[str, Any], ...] = ()
     drawn: tuple[int, int] | None = None
     share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:  # said here, before anything is trained
+            raise LowqError(f"{self.row}, share={self.share}: choose a number from 0, untrained, to 1, trained")
 
 
 @dataclass(frozen=True)

@@ -109,12 +109,12 @@ FEW: dict[str, dict[str, Any]] = {
 """For databases of some fifty pictures."""
 HUNDREDS: dict[str, dict[str, Any]] = {
     "dfst": {"truncation": 200},
-    "gss": {"epochs": 100},
+    "gss": {"epochs": 100, "precision": "auto"},
     "sv": {"candidates": 50},
     "hesaff": {"candidates": 50},
     "dsm": {"candidates": 50},
-    "gss_v": {"candidates": 50, "k": 5, "epochs": 100},
-    "gss_v-sv": {"candidates": 50, "k": 5, "epochs": 100},
+    "gss_v": {"candidates": 50, "k": 5, "epochs": 100, "precision": "auto"},
+    "gss_v-sv": {"candidates": 50, "k": 5, "epochs": 100, "precision": "auto"},
 }
 THOUSANDS: dict[str, dict[str, Any]] = {
     "sv": {"candidates": 100},

@@ -57,3 +57,9 @@ def test_part_of_the_way_lies_between_the_start_and_the_trained_network(tmp_path
             torch.testing.assert_close(value, 0.75 * start[name] + 0.25 * trained[name])
         moved += not torch.equal(start[name], trained[name])
     assert moved > 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_outside_the_way_is_refused_before_anything_is_trained(share: float) -> None:
+    with pytest.raises(LowqError, match="adapnet, share=.*: choose a number from 0"):
+        Tuned("adapnet", share=share)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lowq_core.errors import LowqError
 from lowq_core.retrieval.base import Retriever
+from lowq_core.retrieval.gss import training
 from lowq_core.retrieval.gss.retriever import GSS
 from lowq_core.retrieval.saved import MANIFEST
 
@@ -192,6 +193,14 @@ def test_bf16_is_near() -> None:
     moved = np.linalg.norm(one.embeddings - start.embeddings)
     assert np.linalg.norm(one.embeddings - other.embeddings) < 0.1 * moved
     np.testing.assert_allclose(one.history, other.history, rtol=5e-3)
+
+
+@pytest.mark.parametrize(("fast", "taken"), [(True, "bf16"), (False, "float32")])
+def test_auto_takes_what_is_faster_here(monkeypatch: pytest.MonkeyPatch, fast: bool, taken: str) -> None:
+    X = clusters(8, rows=120, dim=32)
+    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: fast)
+    auto, named = (GSS(epochs=5, lr=LR, precision=p).fit(X) for p in ("auto", taken))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(auto.embeddings, named.embeddings)
 
 
 def test_drawn_pairs_train_too() -> None:

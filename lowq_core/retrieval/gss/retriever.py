@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -51,7 +51,8 @@ class GSS:
         alpha: scales the loss, which Adam undoes.
         beta_percentile: of the untrained outputs' similarities, where the loss turns.
         seed: of the weights' noise and of drawn pairs.
-        precision: "float32", or "bf16" for quicker products in training; what ranks is float32 in any case.
+        precision: "float32", "bf16" for quicker products in training, or "auto" for what is faster here; what ranks
+            is float32 in any case.
         search: how neighbours are found, see `NeighbourIndex`.
         all_pairs_up_to: N; above it the loss takes `pairs` drawn anew in each epoch.
 
@@ -76,7 +77,7 @@ class GSS:
         alpha: float = 1.0,
         beta_percentile: float = 98.0,
         seed: int = 0,
-        precision: Precision = "float32",
+        precision: Precision | Literal["auto"] = "float32",
         search: Search = "exact",
         all_pairs_up_to: int = 30_000,
         pairs: int = PAIRS,

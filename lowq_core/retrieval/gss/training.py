@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowq_core.errors import LowqError
-from lowq_core.losses.gss import GSSLoss, Precision, check_precision
+from lowq_core.losses.gss import GSSLoss, Precision
 from lowq_core.losses.gss_beta import PAIRS, check_percentile, similarity_percentile
 from lowq_core.models.gss import GSSNetwork, NormalisedGraph
+from lowq_core.retrieval.exact_graph import bfloat16_is_fast
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Schedule:
     lr: float = 1e-4
     alpha: float = 1.0
     beta_percentile: float = 98.0
-    precision: Precision = "float32"
+    precision: Precision | Literal["auto"] = "float32"
     all_pairs_up_to: int = 30_000
     pairs: int = PAIRS
     seed: int = 0
@@ -44,7 +46,16 @@ class Schedule:
         if not 0 <= self.seed < 1 << 63:
             raise LowqError(f"seed={self.seed}: choose a whole number from 0 to {(1 << 63) - 1}")
         check_percentile(self.beta_percentile)
-        check_precision(self.precision)
+        choices = (*get_args(Precision), "auto")
+        if self.precision not in choices:
+            raise LowqError(f"precision={self.precision!r} is unknown; choose one of {', '.join(choices)}")
+
+    @property
+    def products(self) -> Precision:
+        """The precision that products have here: "auto" is the faster one."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if bfloat16_is_fast() else "float32"
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Training:
 
     def __init__(self, network: GSSNetwork, x: Tensor, graph: NormalisedGraph, schedule: Schedule) -> None:
         self._network, self._x, self._graph = network, x, graph
-        self._bf16 = schedule.precision == "bf16"
+        self._bf16 = schedule.products == "bf16"
         self._first = graph.spread(x)
         with torch.no_grad():
             self.beta = similarity_percentile(
@@ -87,7 +98,7 @@ class Training:
             schedule.alpha,
             all_pairs_up_to=schedule.all_pairs_up_to,
             pairs=schedule.pairs,
-            precision=schedule.precision,
+            precision=schedule.products,
             seed=schedule.seed,
         )
         self._optimizer = torch.optim.Adam(network.parameters(), schedule.lr, fused=True)
