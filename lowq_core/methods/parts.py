@@ -108,7 +108,9 @@ class Tuned:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:  # said here, before anything is trained
-            raise LowqError(f"{self.row}, share={self.share}: choose a number from 0, untrained, to 1, trained")
+            raise LowqError(
+                f"{self.row}, share={self.share}: choose a number from 0, untrained, to 1, trained"
+            )
 
 
 @dataclass(frozen=True)

@@ -61,5 +61,5 @@ def test_part_of_the_way_lies_between_the_start_and_the_trained_network(tmp_path
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_outside_the_way_is_refused_before_anything_is_trained(share: float) -> None:
-    with pytest.raises(LowqError, match="adapnet, share=.*: choose a number from 0"):
+    with pytest.raises(LowqError, match=r"adapnet, share=.*: choose a number from 0"):
         Tuned("adapnet", share=share)
