@@ -107,13 +107,14 @@ class Searches:
 
     def _begun(self, method: Method, search: Retriever, database: Descriptors) -> Rank:
         """`search` of all, or of queries that begin with their nearest others."""
+        plain = UnitSearch().fit(database) if method.search in BEGUN else None
 
         def rank(
             queries: Descriptors, shown: Sequence[Picture], own: Own = None, skip: Skip | None = None
         ) -> Ranking:
-            if own is None or method.search not in BEGUN:
+            if own is None or plain is None:
                 return search.rank(queries)
-            others = without_own(UnitSearch().fit(database).rank(queries).ids, own)
+            others = without_own(plain.rank(queries).ids, own)
             return cast(Started, search).rank(queries, neighbours=others)
 
         return rank
