@@ -135,7 +135,8 @@ class Session:
         """
         typed = published(table=table) if any(entry.table == table for entry in read_published()) else []
         ours = [r for r in self._records if r.table == table and r.measure in metrics]
-        return compare(ours, [entry for entry in typed if entry.measure in metrics], self._label())
+        beside = [entry for entry in typed if entry.measure in metrics]
+        return compare(ours, beside, self._label(beside=bool(beside)))
 
     def verdicts(self, table: str) -> Table:
         """What this notebook's records say of the claims about `table`."""
@@ -204,9 +205,11 @@ class Session:
         }
         return Table(("", ""), tuple(rows.items()))
 
-    def _label(self) -> str:
+    def _label(self, *, beside: bool) -> str:
         if self.profile.name == "smoke":
             return "Profile smoke: shows that everything runs; its numbers are no evidence."
+        if not beside:
+            return f"Profile {self.profile.name}. No published numbers of these rows are at hand."
         return f"Profile {self.profile.name}. The two groups are of different pictures: compare rows, not columns."
 
 
