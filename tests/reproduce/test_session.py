@@ -79,7 +79,10 @@ def test_what_stands_beside_the_measured_numbers_is_told(build: Path) -> None:
     session.record_report("global", "gem", MadeUpReport(), data="d")
     session.record_report("of our own", "gem", MadeUpReport(), data="d")
     assert "different pictures: compare rows" in session.compare("global").caption
-    assert session.compare("of our own").caption == "Profile mini. No published numbers of these rows are at hand."
+    assert (
+        session.compare("of our own").caption
+        == "Profile mini. No published numbers of these rows are at hand."
+    )
 
 
 def test_figures_lie_under_one_stem_and_equal_numbers_give_equal_files(
