@@ -61,11 +61,11 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
     count, height, width = maps.shape
     size = height * width
     maps_first = size * np.arange(count)[:, None]  # number of each map's first cell
-    grey = maps.reshape(count, size).astype(np.int64)
-    bright = np.count_nonzero(grey, axis=1)
-    order = np.argsort(-grey, axis=1, kind="stable") + maps_first
+    levels = maps.reshape(count, size).astype(np.int64)
+    bright = np.count_nonzero(levels, axis=1)
+    order = np.argsort(-levels, axis=1, kind="stable") + maps_first
     steps = [order[bright > step, step] for step in range(bright.max(initial=0))]
-    grey = grey.ravel()
+    grey = levels.ravel()
     beside = (_beside(height, width) + maps_first[:, :, None]).reshape(-1, 4)
     above = _joined(steps, beside)
     moments = _moments(size, width)
@@ -84,7 +84,7 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
         np.zeros(count, np.int64),
         channels,
         np.tile(moments.sum(axis=0), (count, 1)),
-        grey.reshape(count, size).max(axis=1),
+        levels.max(axis=1),
     )
     return _tree_of(grey, above, sums, peak, whole)
 
