@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lowq_core.errors import LowqError
-from lowq_core.losses.gss import Precision
 from lowq_core.losses.gss_beta import PAIRS
 from lowq_core.models.gss import GSSNetwork, NormalisedGraph, check_network, normalised
 from lowq_core.retrieval.base import Ranking
 from lowq_core.retrieval.graph import Adjacency, check_lists, query_rows, union_graph
-from lowq_core.retrieval.gss.training import Schedule, Trained, train
+from lowq_core.retrieval.gss.training import Schedule, Trained, TrainingPrecision, train
 from lowq_core.retrieval.knn import NeighbourIndex, Search, check_search
 from lowq_core.retrieval.saved import read_saved, write_saved
 from lowq_core.retrieval.threads import one_torch_thread
@@ -77,7 +76,7 @@ class GSS:
         alpha: float = 1.0,
         beta_percentile: float = 98.0,
         seed: int = 0,
-        precision: Precision | Literal["auto"] = "float32",
+        precision: TrainingPrecision = "float32",
         search: Search = "exact",
         all_pairs_up_to: int = 30_000,
         pairs: int = PAIRS,

@@ -18,6 +18,9 @@ from lowq_core.losses.gss_beta import PAIRS, check_percentile, similarity_percen
 from lowq_core.models.gss import GSSNetwork, NormalisedGraph
 from lowq_core.retrieval.exact_graph import bfloat16_is_fast
 
+TrainingPrecision = Literal["float32", "bf16", "auto"]
+"""A `Precision`, or "auto" for the faster one here."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -27,7 +30,7 @@ class Schedule:
     lr: float = 1e-4
     alpha: float = 1.0
     beta_percentile: float = 98.0
-    precision: Precision | Literal["auto"] = "float32"
+    precision: TrainingPrecision = "float32"
     all_pairs_up_to: int = 30_000
     pairs: int = PAIRS
     seed: int = 0
@@ -46,7 +49,7 @@ class Schedule:
         if not 0 <= self.seed < 1 << 63:
             raise LowqError(f"seed={self.seed}: choose a whole number from 0 to {(1 << 63) - 1}")
         check_percentile(self.beta_percentile)
-        choices = (*get_args(Precision), "auto")
+        choices = get_args(TrainingPrecision)
         if self.precision not in choices:
             raise LowqError(f"precision={self.precision!r} is unknown; choose one of {', '.join(choices)}")
 
