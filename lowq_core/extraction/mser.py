@@ -86,7 +86,7 @@ def extremal_tree(maps: NDArray[np.uint8]) -> Tree:
         np.tile(moments.sum(axis=0), (count, 1)),
         levels.max(axis=1),
     )
-    return _tree_of(grey, above, sums, peak, whole)
+    return _regions(Tree(above, grey, np.repeat(channels, size), sums, peak), whole)
 
 
 def stable_regions(
@@ -155,22 +155,16 @@ def _moments(size: int, width: int) -> NDArray[np.float64]:
     return np.column_stack([np.ones(size), x, y, x * x, x * y, y * y])
 
 
-def _tree_of(
-    grey: NDArray[np.int64],
-    above: NDArray[np.int64],
-    sums: NDArray[np.float64],
-    peak: NDArray[np.int64],
-    whole: Tree,
-) -> Tree:
-    """Of cells the regions that some of them stand for, with the maps as a whole on top."""
+def _regions(cells: Tree, whole: Tree) -> Tree:
+    """Of a tree of cells those that stand for a region, with the maps as a whole on top."""
+    above, grey = cells.parent, cells.level
     tops = above == np.arange(len(grey))
     made = np.flatnonzero((grey > 0) & (tops | (grey[above] < grey)))
     made = made[np.argsort(-grey[made], kind="stable")]
     number = np.empty(len(grey), np.int64)
     number[made] = np.arange(len(made))
-    channel = made // (len(grey) // len(whole.parent))
-    parent = np.where(tops[made], len(made) + channel, number[above[made]])
-    regions = Tree(parent, grey[made], channel, sums[made], peak[made])
+    parent = np.where(tops[made], len(made) + cells.channel[made], number[above[made]])
+    regions = Tree(*(array[made] for array in cells))._replace(parent=parent)
     on_top = whole._replace(parent=len(made) + whole.parent)
     return Tree(*(np.concatenate(both) for both in zip(regions, on_top, strict=True)))
 

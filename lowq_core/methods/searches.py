@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -107,14 +108,17 @@ class Searches:
 
     def _begun(self, method: Method, search: Retriever, database: Descriptors) -> Rank:
         """`search` of all, or of queries that begin with their nearest others."""
-        plain = UnitSearch().fit(database) if method.search in BEGUN else None
+
+        @cache  # of all noises, and only where a query has its own picture in the database
+        def plain() -> UnitSearch:
+            return UnitSearch().fit(database)
 
         def rank(
             queries: Descriptors, shown: Sequence[Picture], own: Own = None, skip: Skip | None = None
         ) -> Ranking:
-            if own is None or plain is None:
+            if own is None or method.search not in BEGUN:
                 return search.rank(queries)
-            others = without_own(plain.rank(queries).ids, own)
+            others = without_own(plain().rank(queries).ids, own)
             return cast(Started, search).rank(queries, neighbours=others)
 
         return rank
