@@ -162,6 +162,8 @@ class _Pool:
 
     def shrink(self) -> None:
         """Keep the k best of each query and all within the margin below; raise the entrance accordingly."""
+        if not self._waiting:  # the last block has just filled the pool
+            return
         owners, ids, scores = (
             np.concatenate([old, *new])
             for old, new in zip(

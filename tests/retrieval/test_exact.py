@@ -191,3 +191,9 @@ def test_bad_queries(queries: list[object], k: int, sentence: str) -> None:
 def test_bad_block() -> None:
     with pytest.raises(LowqError, match="block=0"):
         ExactSearch(block=0)
+
+
+def test_a_last_block_better_than_all_before_it() -> None:
+    rising = np.linspace(0.1, 1, 40_000, dtype=np.float32)[:, None]
+    best = ExactSearch(block=20_000).fit(rising).rank([[1.0]], 3)
+    assert best.ids.tolist() == [[39_999, 39_998, 39_997]]
