@@ -13,7 +13,7 @@ _BUILD_BREADTH = 80  # candidates while it is built
 _ROWS_A_LIST = 64  # at least so many training rows for each inverted list
 _TRAIN = 1 << 18  # rows that the lists' centres are learned from, at most
 _BREADTH = 128  # candidates of an HNSW search, at least
-_SHARE = 64  # one in so many lists is looked into
+_SHARE = 32  # one in so many lists is looked into
 
 
 class ApproximateIndex:
@@ -22,7 +22,7 @@ class ApproximateIndex:
     Args:
         database: (N, D).
         kind: "hnsw": 32 links a node; twice as many candidates as neighbours asked for, at least 128. "ivf": about
-            4 sqrt(N) lists, of which one in 64, at least 8, is looked into.
+            4 sqrt(N) lists, of which one in 32, at least 8, is looked into.
 
     >>> ApproximateIndex(np.eye(3, dtype=np.float32), "hnsw").search(np.eye(3, dtype=np.float32), 1).tolist()
     [[0], [1], [2]]
