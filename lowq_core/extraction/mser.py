@@ -164,7 +164,7 @@ def _regions(cells: Tree, whole: Tree) -> Tree:
     number = np.empty(len(grey), np.int64)
     number[made] = np.arange(len(made))
     parent = np.where(tops[made], len(made) + cells.channel[made], number[above[made]])
-    regions = Tree(*(array[made] for array in cells))._replace(parent=parent)
+    regions = Tree(parent, grey[made], cells.channel[made], cells.sums[made], cells.peak[made])
     on_top = whole._replace(parent=len(made) + whole.parent)
     return Tree(*(np.concatenate(both) for both in zip(regions, on_top, strict=True)))
 
